@@ -1,0 +1,37 @@
+"""Graft puts any pretrained language model to work on your task.
+
+Public names load on first use, so that ``import graft`` costs next to nothing (no torch, no numpy).
+
+>>> import graft
+>>> "load" in dir(graft)
+True
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from graft.version import __version__
+
+_HOMES = {
+    "Answer": "graft.heads",
+    "Classifier": "graft.estimators",
+    "GraftError": "graft.errors",
+    "Model": "graft.grafted",
+    "evaluate": "graft.recipes",
+    "finetune": "graft.recipes",
+    "load": "graft.grafted",
+}
+
+__all__ = ["Answer", "Classifier", "GraftError", "Model", "__version__", "evaluate", "finetune", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'graft' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
