@@ -1,0 +1,109 @@
+"""Reading JSON strictly and writing so that nothing is ever left half-written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from graft.errors import ModelError, StorageError
+
+JSON_BYTES = 256 * 2**20
+"""Larger JSON files are refused before they are read (the largest tokenizer files are some tens of MiB)."""
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build an object from its pairs; a key given twice is an error, since readers disagree on which one counts."""
+    built = dict(pairs)
+    if len(built) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"the key {twice[0]!r} is given twice")
+    return built
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read one JSON object from a file of a model folder.
+
+    Raises:
+        ModelError: the file is absent, larger than JSON_BYTES, not UTF-8, not JSON, not an object, too deep, or has a key twice.
+    """
+    try:
+        if path.stat().st_size > JSON_BYTES:
+            raise ModelError(f"{path}: {path.stat().st_size} bytes of JSON, expected at most {JSON_BYTES}")
+        value = json.loads(path.read_bytes().decode("utf-8"), object_pairs_hook=unique_keys)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else error
+        raise ModelError(f"{path}: not a valid JSON file: {reason}") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, keys in the order given; NaN and infinity are refused."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``target`` to write a file or folder to; it takes the target's place only when all is on disk.
+
+    A folder that is replaced is first moved aside, and removed only after the new one stands. Whatever goes wrong, also
+    Ctrl-C, what was there before stays and nothing of the new is left.
+
+    Raises:
+        StorageError: the disk is full, or the place cannot be written.
+    """
+    target = Path(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        hold = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+    except OSError as error:
+        raise StorageError(f"{target}: cannot be written: {error.strerror}. Choose another place with --out") from error
+    try:
+        new = hold / "new"
+        yield new
+        _sync(new)
+        _swap_in(new, target, hold / "old")
+    except OSError as error:
+        raise StorageError(
+            f"{target}: cannot be written: {error.strerror or error}. What was there before is unharmed"
+        ) from error
+    finally:
+        shutil.rmtree(hold, ignore_errors=True)
+
+
+def _swap_in(new: Path, target: Path, old: Path) -> None:
+    if new.is_dir() and target.exists():
+        os.rename(target, old)
+        try:
+            os.rename(new, target)
+        except BaseException:
+            os.rename(old, target)
+            raise
+    else:
+        os.replace(new, target)
+    _sync_one(target.parent)
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir():
+        for inner in path.iterdir():
+            _sync(inner)
+    _sync_one(path)
+
+
+def _sync_one(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
