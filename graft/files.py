@@ -31,7 +31,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read one JSON object from a file of a model folder.
 
     Raises:
-        ModelError: the file is absent, larger than JSON_BYTES, not UTF-8, not JSON, not an object, too deep, or has a key twice.
+        ModelError: absent, larger than JSON_BYTES, not UTF-8, not JSON, not an object, too deep, or a key given twice.
     """
     try:
         if path.stat().st_size > JSON_BYTES:
@@ -54,7 +54,7 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``target`` to write a file or folder to; it takes the target's place only when all is on disk.
+    """Give a temporary path beside ``target`` to write to; it takes the target's place only when all is on disk.
 
     A folder that is replaced is first moved aside, and removed only after the new one stands. Whatever goes wrong, also
     Ctrl-C, what was there before stays and nothing of the new is left.
