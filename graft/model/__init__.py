@@ -1,1 +1,1 @@
-"""(being written)."""
+"""The backbone: one Transformer for every family, its configuration, and attention over packed batches."""

@@ -1,0 +1,254 @@
+"""Model folders: config.json and safetensors in, a backbone out, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from graft import families
+from graft.errors import ModelError, StorageError, UsageError, nearest
+from graft.families import Family, Grafting
+from graft.files import read_json, write_json
+from graft.model.config import Config
+from graft.model.transformer import Transformer
+from graft.shards import INDEX, SINGLE, Shards
+from graft.weights import Match, match, write
+
+CHUNK = 2**22
+"""Values converted at a time, so that a large tensor never stands twice in memory."""
+
+SHARD_BYTES = 5 * 10**9
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+KEPT = (
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+    "cls_token_id",
+    "sep_token_id",
+    "unk_token_id",
+    "mask_token_id",
+    "decoder_start_token_id",
+    "tie_word_embeddings",
+    "classifier_dropout",
+)
+"""Entries of a published configuration handed on as they are. Nothing else is copied from an untrusted file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """What a model folder holds.
+
+    Attributes:
+        published: its config.json.
+        family: the family its model_type names.
+        architecture: the published class it was saved from.
+        backbone: the backbone, in evaluation mode, all weights set.
+        head: tensors beyond the backbone, by our name without ``head.``.
+    """
+
+    published: dict[str, Any]
+    family: Family
+    architecture: str
+    backbone: Transformer
+    head: dict[str, Tensor]
+
+
+def choose_dtype(name: str | torch.dtype) -> torch.dtype:
+    """The dtype a name stands for; "auto" is bfloat16 where the processor computes in it, float32 elsewhere.
+
+    Raises:
+        UsageError: there is no such dtype.
+    """
+    if isinstance(name, torch.dtype):
+        name = str(name).removeprefix("torch.")
+    if name == "auto":
+        return torch.bfloat16 if _has_bfloat16() else torch.float32
+    if name not in DTYPES:
+        raise UsageError(f"unknown dtype {name!r}: {nearest(name, [*DTYPES, 'auto'])}")
+    return DTYPES[name]
+
+
+def _has_bfloat16() -> bool:
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
+    return any(getattr(torch.cpu, probe)() for probe in probes if hasattr(torch.cpu, probe))
+
+
+def read_config(folder: Path) -> tuple[dict[str, Any], Family, str, Config]:
+    """Read a folder's config.json without its weights.
+
+    Returns:
+        The published configuration, its family, the published class, and our configuration.
+
+    Raises:
+        ModelError: no config.json, an unknown architecture, or values that make no sense.
+    """
+    path = folder / "config.json"
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such folder")
+    published = read_json(path)
+    try:
+        family = families.find(published.get("model_type"))
+        architecture = _architecture(family, published)
+        return published, family, architecture, family.config(published)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ModelError(f"{path}: a value has the wrong type: {error}") from error
+
+
+def _architecture(family: Family, published: Mapping[str, Any]) -> str:
+    listed = published.get("architectures") or [family.bare]
+    valid = [family.bare, *family.heads]
+    if not isinstance(listed, list) or listed[0] not in valid:
+        raise ModelError(f"the class {listed!r} is not one Graft loads: {nearest(str(listed), valid)}")
+    return str(listed[0])
+
+
+def load(folder: Path, *, dtype: torch.dtype) -> Loaded:
+    """Load a model folder.
+
+    Weights whose dtype and layout fit stay views of the file (private pages, read when first used); others are
+    converted piece by piece, so that memory peaks at little more than the result.
+
+    Raises:
+        ModelError: the folder is damaged, unsupported, or its weights and configuration disagree; everything that does
+            not fit is named at once.
+    """
+    published, family, architecture, config = read_config(folder)
+    shards = Shards(folder)
+    _believable(folder, config, shards)
+    with torch.device("meta"):
+        backbone = family.backbone(config)
+    grafting = family.heads.get(architecture, Grafting(kind=""))
+    own = {f"backbone.{name}": value.shape for name, value in backbone.state_dict().items()}
+    wanted = {name for rule in grafting.rules if not rule.optional for name in rule.names}
+    rules = [*family.rules, *grafting.rules]
+    found = match(rules, shards.entries, own.keys() | wanted, family.prefix, str(folder))
+    _check_shapes(folder, shards, found, own)
+    values = _values(shards, found, dtype)
+    backbone.load_state_dict({n.removeprefix("backbone."): t for n, t in values.items() if n in own}, assign=True)
+    head = {name.removeprefix("head."): tensor for name, tensor in values.items() if name not in own}
+    backbone.eval()
+    return Loaded(published=published, family=family, architecture=architecture, backbone=backbone, head=head)
+
+
+def _believable(folder: Path, config: Config, shards: Shards) -> None:
+    """Compare the configuration with what the files hold, before anything is built from it."""
+    stored = sum((entry.end - entry.begin) // entry.dtype.itemsize for entry in shards.entries.values())
+    if config.layers > len(shards.entries) or config.parameters > 4 * stored + 10**6:
+        raise ModelError(
+            f"{folder}: config.json describes {config.parameters:,} parameters in {config.layers} layers, "
+            f"the weights hold {stored:,} in {len(shards.entries)} tensors; one of the two belongs to another model"
+        )
+
+
+def _check_shapes(folder: Path, shards: Shards, found: list[Match], own: Mapping[str, torch.Size]) -> None:
+    faults = []
+    for one in found:
+        entry = shards.entries[one.theirs]
+        shape = one.shapes(entry.shape)
+        wrong = next((own[name] for name in one.names if name in own and tuple(own[name]) != shape), None)
+        if wrong is not None:
+            faults.append(f"{one.theirs} has shape {list(entry.shape)}, the configuration asks for {list(wrong)}")
+        if not entry.dtype.is_floating_point:
+            faults.append(f"{one.theirs} holds {entry.dtype}, expected floating-point numbers")
+    if faults:
+        raise ModelError(f"{folder}: the weights do not fit the configuration: " + "; ".join(faults))
+
+
+def _values(shards: Shards, found: list[Match], dtype: torch.dtype) -> dict[str, Tensor]:
+    values = {}
+    for one in found:
+        kept = False
+        for name, part in one.parts(shards.tensor(one.theirs)):
+            values[name] = _convert(part, dtype)
+            kept = kept or values[name].data_ptr() == part.data_ptr()
+        if not kept:
+            shards.release(one.theirs)
+    return values
+
+
+def _convert(part: Tensor, dtype: torch.dtype) -> Tensor:
+    """The tensor itself where dtype and layout fit, else a converted copy made in small pieces."""
+    if part.dtype == dtype and part.is_contiguous():
+        return part
+    if part.dim() == 0:
+        return part.to(dtype)
+    copy = torch.empty(part.shape, dtype=dtype)
+    rows = max(1, CHUNK * part.shape[0] // max(1, part.numel()))
+    for start in range(0, part.shape[0], rows):
+        copy[start : start + rows].copy_(part[start : start + rows])
+    return copy
+
+
+def save(
+    folder: Path,
+    *,
+    family: Family,
+    config: Config,
+    architecture: str,
+    published: Mapping[str, Any],
+    backbone: nn.Module,
+    head: Mapping[str, Tensor],
+    options: Mapping[str, Any],
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Write config.json and the weights as a Hugging Face folder, in the dtype they have.
+
+    Args:
+        folder: an existing folder; the caller makes the writing all-or-nothing (`graft.files.replacing`).
+        family: the family.
+        config: our configuration.
+        architecture: the published class to save as.
+        published: the configuration the model came with; its token ids and the like are handed on.
+        backbone: the backbone.
+        head: tensors of the head, by our names without ``head.``.
+        options: what the head publishes in config.json (label names and so on).
+        shard_bytes: a larger file is split.
+
+    Raises:
+        StorageError: the disk is full, or the folder cannot be written.
+        ModelError: the family cannot hold these tensors.
+    """
+    ours = {f"backbone.{name}": value for name, value in backbone.state_dict().items()}
+    ours |= {f"head.{name}": value for name, value in head.items()}
+    tensors = {name: value.detach().cpu() for name, value in write(family.table(architecture), ours).items()}
+    entries = family.heads[architecture].publish(options) if architecture in family.heads else {}
+    kept = {key: published[key] for key in KEPT if key in published}
+    dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
+    record = {"architectures": [architecture], **family.publish(config), **kept, **entries, "dtype": dtype}
+    try:
+        _save_tensors(folder, tensors, shard_bytes)
+        write_json(folder / "config.json", record)
+    except SafetensorError as error:
+        raise StorageError(f"{folder}: the weights could not be written: {error}") from error
+
+
+def _save_tensors(folder: Path, tensors: dict[str, Tensor], shard_bytes: int) -> None:
+    shards: list[dict[str, Tensor]] = [{}]
+    held = 0
+    for name, tensor in tensors.items():
+        if shards[-1] and held + tensor.nbytes > shard_bytes:
+            shards.append({})
+            held = 0
+        shards[-1][name] = tensor
+        held += tensor.nbytes
+    if len(shards) == 1:
+        save_file(tensors, folder / SINGLE, metadata={"format": "pt"})
+        return
+    places: dict[str, str] = {}
+    for number, shard in enumerate(shards, 1):
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        save_file(shard, folder / file, metadata={"format": "pt"})
+        places |= dict.fromkeys(shard, file)
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": places})

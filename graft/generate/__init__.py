@@ -1,0 +1,1 @@
+"""Generation: the cache of keys and values (the engine is to come)."""

@@ -1,0 +1,377 @@
+"""A model: a backbone with a head grafted on, a tokenizer, and how it is to be used."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from graft import checkpoint, heads, hub, sealed
+from graft.batch import Packed
+from graft.errors import DataError, ModelError
+from graft.families import Family
+from graft.files import read_json, replacing, write_json
+from graft.heads import Answer, Embed, Head
+from graft.inference import Progress, run_all
+from graft.model.transformer import Transformer
+from graft.sealed import Golden, Settings, Text
+from graft.text import Encoding, Tokenizer
+
+POOLING = {"pooling_mode_cls_token": "first", "pooling_mode_mean_tokens": "mean", "pooling_mode_lasttoken": "last"}
+
+
+class Model(nn.Module):
+    """A pretrained language model ready for use: ask it, look at its hidden states, adapt it, save it.
+
+    Attributes:
+        backbone: text in, hidden states out.
+        head: hidden states in, answers out; None where the model has none.
+        family: how the published architecture maps onto ours.
+        settings: task, longest input, overflow rule, golden inputs.
+    """
+
+    def __init__(
+        self,
+        backbone: Transformer,
+        head: Head | None,
+        *,
+        family: Family,
+        published: Mapping[str, Any],
+        folder: Path,
+        settings: Settings,
+        spare: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+        self.family, self.published = family, dict(published)
+        self.folder, self.settings = folder, settings
+        self.spare = dict(spare or {})
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the model computes in."""
+        return self.backbone.token_embedding.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.backbone.token_embedding.weight.device
+
+    @property
+    def limit(self) -> int:
+        """Longest input in tokens, special tokens included."""
+        return min(self.settings.limit or self.backbone.config.positions, self.backbone.config.positions)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer, read when first needed.
+
+        Raises:
+            ModelError: the folder has none.
+        """
+        return Tokenizer.from_folder(self.folder, self.family.frame)
+
+    def forward(self, given: Packed | Text | Sequence[Text]) -> Any:
+        """A packed batch gives the head's raw output (for training); text gives an Answer, several texts a list."""
+        if not isinstance(given, Packed):
+            return self.answer(given)
+        hidden_TD = self.backbone(given)
+        return hidden_TD if self.head is None else self.head(hidden_TD, given)
+
+    def answer(self, texts: Text | Sequence[Text], progress: Progress | None = None) -> Answer | list[Answer]:
+        """Answer one text, or a pair of texts given as a tuple, or a list of either.
+
+        Raises:
+            ModelError: the model has no head that answers.
+            DataError: an input is not text, or does not fit where the overflow rule is "error".
+        """
+        single = isinstance(texts, str) or (isinstance(texts, tuple) and len(texts) == 2)
+        encodings = self.encode([texts] if single else texts)  # type: ignore[list-item, arg-type]
+        head = self._needs_head("answer")
+        outputs = self._outputs(encodings, progress)
+        cut = [encoding.truncated_tokens for encoding in encodings]
+        answers = head.decode(torch.stack(outputs), cut) if outputs else []
+        return answers[0] if single else answers
+
+    def encode(self, texts: Sequence[Text]) -> list[Encoding]:
+        """Texts as token ids in the family's frame, cut to the model's limit as its overflow rule says."""
+        return self.tokenizer.encode(texts, limit=self.limit, overflow=self.settings.overflow)
+
+    def embed(self, texts: Sequence[Text], progress: Progress | None = None) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Texts as vectors, float32 (n, D).
+
+        A sentence-transformers folder is pooled and normalized as it says; other models by the mean of their tokens,
+        normalized to length one.
+        """
+        if isinstance(texts, str):
+            raise DataError("embed takes a list of texts, found a single one; write embed([text])")
+        head = self.head if isinstance(self.head, Embed) else Embed()
+        rows = self._outputs(self.encode(texts), progress, head)
+        return torch.stack(rows).numpy() if rows else np.zeros((0, self.backbone.config.hidden_size), np.float32)
+
+    def hidden_states(self, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Last hidden states of lists of token ids: one (length, D) tensor for each."""
+        found: list[Tensor] = [torch.empty(0)] * len(sequences)
+
+        def keep(indices: list[int], batch: Packed) -> None:
+            parts = self.backbone(batch).split(batch.lengths)
+            for index, part in zip(indices, parts, strict=True):
+                found[index] = part
+
+        run_all(self._check_ids(sequences), None, keep, self.device)
+        return found
+
+    def logits(self, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
+        """The head's output for lists of token ids: (C,) each for heads that pool, (length, V) for a language model.
+
+        Raises:
+            ModelError: the model has no head.
+        """
+        self._needs_head("give logits")
+        return self._run(self._check_ids(sequences), None, self.head)
+
+    def _outputs(
+        self, encodings: Sequence[Encoding], progress: Progress | None = None, head: Head | None = None
+    ) -> list[Tensor]:
+        ids = [encoding.ids for encoding in encodings]
+        return self._run(ids, [encoding.types for encoding in encodings], head or self.head, progress)
+
+    def _run(
+        self,
+        sequences: Sequence[Sequence[int]],
+        types: Sequence[Sequence[int] | None] | None,
+        head: Head | None,
+        progress: Progress | None = None,
+    ) -> list[Tensor]:
+        found: list[Tensor] = [torch.empty(0)] * len(sequences)
+
+        def keep(indices: list[int], batch: Packed) -> None:
+            hidden_TD = self.backbone(batch)
+            output = hidden_TD if head is None else head(hidden_TD, batch)
+            per_token = output.shape[0] != len(batch.lengths) or (head is not None and head.kind == "next")
+            parts = output.split(batch.lengths) if per_token else output
+            for index, part in zip(indices, parts, strict=True):
+                found[index] = part.cpu()
+
+        run_all(sequences, types, keep, self.device, progress)
+        return found
+
+    def _check_ids(self, sequences: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
+        size = self.backbone.config.vocab_size
+        for number, sequence in enumerate(sequences):
+            if len(sequence) == 0 or not (min(sequence) >= 0 and max(sequence) < size):
+                found = f"ids from {min(sequence)} to {max(sequence)}" if len(sequence) else "no ids"
+                raise DataError(f"sequence {number} has {found}, expected at least one, each from 0 to {size - 1}")
+        return sequences
+
+    def _needs_head(self, purpose: str) -> Head:
+        if self.head is None:
+            raise ModelError(
+                f"{self.folder}: this model has no head and cannot {purpose}; adapt it with `graft finetune`, "
+                "or ask for embed(texts) or hidden_states(sequences)"
+            )
+        return self.head
+
+    def graft(self, kind: str, **options: Any) -> None:
+        """Put a fresh head in place of the present one.
+
+        A part the checkpoint brought along for such heads (BERT's pooler) is taken over; the rest starts at random from
+        the current random state.
+
+        Raises:
+            ModelError: the family is published with no such head.
+        """
+        wanted = "classify" if kind == "regress" else kind
+        body: dict[str, Any] = {}
+        if kind != "embed":
+            grafting = self.family.heads[self.family.architecture(wanted)]
+            body = {k: v for k, v in grafting.options(self.published).items() if k not in ("labels", "problem")}
+        embedding = self.backbone.token_embedding
+        head = heads.make(kind, {**body, **options}, embedding)
+        heads.initialize(head, self.backbone.config.initializer_range)
+        head.load_state_dict({k: v for k, v in self.spare.items() if k in head.state_dict()}, strict=False)
+        self.head = head.to(dtype=self.dtype, device=self.device)
+
+    def seal(self, inputs: Sequence[Text], settings: Settings) -> None:
+        """Take on new settings with golden inputs, whose outputs are computed now in float32."""
+        self.settings = settings
+        with self.in_float32():
+            outputs = self._outputs(self.encode(inputs))
+        rows = tuple(tuple(round(value, 6) for value in output.float().tolist()) for output in outputs)
+        self.settings = dataclasses.replace(settings, golden=Golden(inputs=tuple(inputs), outputs=rows))
+
+    def verify(self) -> None:
+        """Replay the golden inputs.
+
+        Raises:
+            ModelError: the model answers differently from when it was saved, or has no golden inputs.
+        """
+        golden = self.settings.golden
+        if golden is None:
+            raise ModelError(f"{self.folder}: {sealed.NAME} holds no golden inputs to replay")
+        sealed.compare(self.folder, golden, self._outputs(self.encode(golden.inputs)), self.dtype)
+
+    def save(self, folder: str | Path, files: Mapping[str, str] | None = None) -> Path:
+        """Write the model as a Hugging Face folder with graft.json; what was there is replaced only when all is written.
+
+        Args:
+            folder: where to.
+            files: further text files to put in it, by name (a model card, a report).
+
+        Raises:
+            StorageError: the disk is full, or the place cannot be written; what was there before is unharmed.
+            ModelError: the family cannot hold this head.
+        """
+        target = Path(folder)
+        with replacing(target) as new:
+            new.mkdir()
+            self._save_weights(new)
+            if self.has_tokenizer:
+                self.tokenizer.save(new)
+            if isinstance(self.head, Embed):
+                _save_pooling(new, self.head, self.backbone.config.hidden_size, self.limit)
+            sealed.write(new, self.settings)
+            for name, content in (files or {}).items():
+                (new / name).write_text(content, encoding="utf-8")
+        return target
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether the model's folder brought a tokenizer."""
+        return "tokenizer" in self.__dict__ or any(
+            (self.folder / n).is_file() for n in ("tokenizer.json", "vocab.txt", "vocab.json")
+        )
+
+    def _save_weights(self, folder: Path) -> None:
+        head, kind = {}, self.head.kind if self.head else "embed"
+        if kind == "embed":
+            architecture, head = self.family.bare, self.spare
+        else:
+            architecture = self.family.architecture("classify" if kind == "regress" else kind)
+            assert self.head is not None
+            tied = getattr(self.head, "tied", False)
+            head = {} if tied else dict(self.head.state_dict())
+        checkpoint.save(
+            folder,
+            family=self.family,
+            config=self.backbone.config,
+            architecture=architecture,
+            published=self.published,
+            backbone=self.backbone,
+            head=head,
+            options=self.head.options() if self.head else {},
+        )
+
+
+def load(
+    ref: str | Path,
+    dtype: str | torch.dtype = "auto",
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    verify: bool = False,
+) -> Model:
+    """Load a model.
+
+    Args:
+        ref: a folder, or a name on the hub such as "sentence-transformers/all-MiniLM-L6-v2".
+        dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 where the processor computes in it.
+        revision: branch, tag or commit on the hub.
+        device: "cpu", "cuda", or "auto": a GPU where there is one.
+        verify: replay the golden inputs of a folder Graft saved.
+
+    Raises:
+        HubError: the reference leads nowhere.
+        ModelError: the folder is damaged or unsupported, or its golden inputs answer differently.
+        UsageError: an unknown dtype.
+    """
+    folder = hub.resolve(ref, revision=revision)
+    loaded = checkpoint.load(folder, dtype=checkpoint.choose_dtype(dtype))
+    head, spare = _head(folder, loaded)
+    settings = _settings(folder)
+    model = Model(
+        loaded.backbone,
+        head,
+        family=loaded.family,
+        published=loaded.published,
+        folder=folder,
+        settings=settings,
+        spare=spare,
+    )
+    model.eval()
+    model.to("cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device)
+    if verify:
+        model.verify()
+    return model
+
+
+def _head(folder: Path, loaded: checkpoint.Loaded) -> tuple[Head | None, dict[str, Tensor]]:
+    """The published head with its weights, and the tensors left over."""
+    grafting = loaded.family.heads.get(loaded.architecture)
+    if grafting is None:
+        return _pooling(folder), loaded.head
+    options = grafting.options(loaded.published)
+    embedding = loaded.backbone.token_embedding
+    head = heads.make(grafting.kind, options, embedding).to(embedding.weight.dtype)
+    if getattr(head, "tied", False):
+        return head.eval(), {}
+    own, given = head.state_dict(), loaded.head
+    faults = [f"{name} is missing" for name in own if name not in given]
+    faults += [
+        f"{name} has shape {list(given[name].shape)}, config.json asks for {list(own[name].shape)}"
+        for name in own
+        if name in given and given[name].shape != own[name].shape
+    ]
+    if faults:
+        raise ModelError(f"{folder}: the head's weights do not fit the configuration: {'; '.join(faults)}")
+    head.load_state_dict({name: given[name] for name in own}, assign=True)
+    return head.eval(), {name: tensor for name, tensor in given.items() if name not in own}
+
+
+def _pooling(folder: Path) -> Embed | None:
+    """How a sentence-transformers folder pools, or None where it is not one."""
+    if not (folder / "modules.json").is_file():
+        return None
+    path = folder / "1_Pooling" / "config.json"
+    stated = read_json(path) if path.is_file() else {"pooling_mode_mean_tokens": True}
+    modes = [key for key, value in stated.items() if key.startswith("pooling_mode") and value is True]
+    if "pooling_mode" in stated:
+        modes = [f"pooling_mode_{stated['pooling_mode']}_tokens"]
+    if len(modes) != 1 or modes[0] not in POOLING:
+        raise ModelError(f"{path}: pools by {modes}; Graft pools by one of: {', '.join(POOLING)}")
+    normalize = "Normalize" in (folder / "modules.json").read_text(encoding="utf-8")
+    return Embed(pool=POOLING[modes[0]], normalize=normalize)  # type: ignore[arg-type]
+
+
+def _settings(folder: Path) -> Settings:
+    settings = sealed.read(folder)
+    path = folder / "sentence_bert_config.json"
+    if settings.limit is None and path.is_file():
+        longest = read_json(path).get("max_seq_length")
+        settings = dataclasses.replace(settings, limit=longest if isinstance(longest, int) and longest > 0 else None)
+    return settings
+
+
+def _save_pooling(folder: Path, head: Embed, size: int, limit: int) -> None:
+    """The files by which sentence-transformers opens the folder."""
+    kinds = ["Transformer", "Pooling", *(["Normalize"] if head.normalize else [])]
+    modules = [
+        {
+            "idx": n,
+            "name": str(n),
+            "path": "" if n == 0 else f"{n}_{kind}",
+            "type": f"sentence_transformers.models.{kind}",
+        }
+        for n, kind in enumerate(kinds)
+    ]
+    (folder / "1_Pooling").mkdir()
+    modes = {mode: how == head.pool for mode, how in POOLING.items()}
+    write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": size, **modes})
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": limit, "do_lower_case": False})
+    (folder / "modules.json").write_text(__import__("json").dumps(modules, indent=2))

@@ -1,0 +1,76 @@
+"""The backbone every family shares."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from graft.batch import Packed
+from graft.errors import DataError
+from graft.model.attend import Layout
+from graft.model.config import Config
+from graft.model.layers import Block, Cache, Dropout
+
+
+class Transformer(nn.Module):
+    """Embeddings, then blocks: ids_T -> hidden_TD.
+
+    token (+ position) (+ type) embedding ─ norm? ─ dropout ─ block × layers ─ norm (pre only)
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        size = config.hidden_size
+        self.token_embedding = nn.Embedding(config.vocab_size, size)
+        self.position_embedding = nn.Embedding(config.positions, size)
+        self.type_embedding = nn.Embedding(config.token_types, size) if config.token_types else None
+        self.embedding_norm = nn.LayerNorm(size, eps=config.norm_eps) if config.embedding_norm else None
+        self.dropout = Dropout(config.embedding_dropout)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+        self.final_norm = nn.LayerNorm(size, eps=config.norm_eps) if config.norm == "pre" else None
+
+    def forward(self, batch: Packed, *, cache: Cache | None = None, layers: list[Tensor] | None = None) -> Tensor:
+        """Run the backbone over one packed batch.
+
+        Args:
+            batch: the sequences.
+            cache: keys and values of earlier tokens; the batch's start_B says how many each sequence has.
+            layers: a list to fill with the hidden states before the first block and after each one, (T, D) each,
+                before any final normalization.
+
+        Returns:
+            The last hidden states, (T, D).
+
+        Raises:
+            DataError: a sequence is longer than the model's positions.
+        """
+        self.check(batch)
+        layout = Layout(batch)
+        x_TD = self.embed(batch)
+        for block in self.blocks:
+            if layers is not None:
+                layers.append(x_TD)
+            x_TD = block(x_TD, layout, cache)
+        if layers is not None:
+            layers.append(x_TD)
+        return x_TD if self.final_norm is None else self.final_norm(x_TD)
+
+    def embed(self, batch: Packed) -> Tensor:
+        """Sum of the embeddings of token, position and type, normalized where the family does, (T, D)."""
+        x_TD = self.token_embedding(batch.ids_T) + self.position_embedding(batch.position_T)
+        if self.type_embedding is not None:
+            types_T = torch.zeros_like(batch.ids_T) if batch.types_T is None else batch.types_T
+            x_TD = x_TD + self.type_embedding(types_T)
+        if self.embedding_norm is not None:
+            x_TD = self.embedding_norm(x_TD)
+        return self.dropout(x_TD)  # type: ignore[no-any-return]
+
+    def check(self, batch: Packed) -> None:
+        """Refuse sequences the position table cannot hold."""
+        if batch.start_B is None and batch.longest > self.config.positions:
+            where = batch.lengths.index(batch.longest)
+            raise DataError(
+                f"sequence {where} has {batch.longest} tokens, the model holds at most {self.config.positions}; "
+                "shorten it, cut it into windows, or let it be truncated"
+            )

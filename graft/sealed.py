@@ -1,0 +1,114 @@
+"""graft.json: what a saved model needs beside its weights, with golden inputs that prove it still answers the same."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from graft.errors import ModelError
+from graft.files import read_json, write_json
+from graft.version import __version__
+
+NAME = "graft.json"
+FORMAT = 1
+TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
+"""How far an output may be from its golden value, as a share of the largest golden value (at least 1)."""
+
+Text = str | tuple[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Golden:
+    """Inputs with the outputs the model gave when it was saved, in float32."""
+
+    inputs: tuple[Text, ...]
+    outputs: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a model is to be used.
+
+    Attributes:
+        task: the task it was adapted to.
+        limit: longest input in tokens, special tokens included; longer ones are handled as `overflow` says.
+        overflow: "truncate" reads the beginning and reports the rest; "error" refuses.
+        made: how it came to be: strategy, base model, data fingerprint, seed, versions.
+        golden: inputs and outputs to replay.
+    """
+
+    task: str | None = None
+    limit: int | None = None
+    overflow: Literal["truncate", "error"] = "truncate"
+    made: dict[str, Any] = field(default_factory=dict)
+    golden: Golden | None = None
+
+
+def read(folder: Path) -> Settings:
+    """Settings of a folder; the defaults where it has no graft.json.
+
+    Raises:
+        ModelError: the file is damaged, or from a newer format.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        return Settings()
+    content = read_json(path)
+    if content.get("graft") != FORMAT:
+        raise ModelError(f"{path}: format {content.get('graft')!r}, this version of Graft reads {FORMAT}")
+    try:
+        golden = content.get("golden")
+        return Settings(
+            task=content.get("task"),
+            limit=content.get("limit"),
+            overflow=content.get("overflow", "truncate"),
+            made=dict(content.get("made", {})),
+            golden=_golden(golden) if golden else None,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path}: damaged: {error}") from error
+
+
+def _golden(content: dict[str, Any]) -> Golden:
+    inputs = tuple(one if isinstance(one, str) else (str(one[0]), str(one[1])) for one in content["inputs"])
+    outputs = tuple(tuple(float(value) for value in row) for row in content["outputs"])
+    if len(inputs) != len(outputs):
+        raise ValueError(f"{len(inputs)} golden inputs with {len(outputs)} outputs")
+    return Golden(inputs=inputs, outputs=outputs)
+
+
+def write(folder: Path, settings: Settings) -> None:
+    """Write graft.json."""
+    content = {"graft": FORMAT, "version": __version__, **dataclasses.asdict(settings)}
+    write_json(folder / NAME, content)
+
+
+def compare(folder: Path, golden: Golden, outputs: Sequence[Tensor], dtype: torch.dtype) -> None:
+    """Compare outputs with the golden ones.
+
+    Raises:
+        ModelError: an output has drifted; the first such input and both outputs are shown.
+    """
+    drifted = []
+    for text, expected, output in zip(golden.inputs, golden.outputs, outputs, strict=True):
+        found = output.detach().float().flatten().tolist()
+        bound = TOLERANCE[dtype] * max(1.0, *(abs(value) for value in expected))
+        if len(found) != len(expected) or any(abs(a - b) > bound for a, b in zip(found, expected, strict=True)):
+            drifted.append((text, expected, found))
+    if drifted:
+        text, expected, found = drifted[0]
+        raise ModelError(
+            f"{folder}: {len(drifted)} of {len(golden.inputs)} golden inputs give another output than when the model was "
+            f"saved. First: {text!r} gave {_short(expected)}, now {_short(found)}. The folder was changed or is damaged"
+        )
+
+
+def _short(values: Sequence[float]) -> str:
+    shown = ", ".join(f"{value:.4g}" for value in values[:4])
+    return f"[{shown}{', ...' if len(values) > 4 else ''}]"

@@ -1,0 +1,174 @@
+"""The safetensors files of a model folder: one or several shards, checked, then memory-mapped."""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from graft.errors import ModelError
+from graft.files import read_json, unique_keys
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+HEADER_BYTES = 10 * 2**20
+"""Headers beyond 10 MiB are refused: published ones are below 1 MiB."""
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
+DTYPES = MappingProxyType(
+    {
+        "F64": torch.float64,
+        "F32": torch.float32,
+        "F16": torch.float16,
+        "BF16": torch.bfloat16,
+        "I64": torch.int64,
+        "I32": torch.int32,
+        "I16": torch.int16,
+        "I8": torch.int8,
+        "U8": torch.uint8,
+        "BOOL": torch.bool,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where one tensor lies."""
+
+    file: Path
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+class Shards:
+    """All tensors of a folder by name; nothing is read before it is asked for.
+
+    A tensor is a view of the file's pages, private to this process: changing it never changes the file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open a folder.
+
+        Raises:
+            ModelError: no safetensors files, a damaged one, or an index that leads out of the folder.
+        """
+        self.entries: dict[str, Entry] = {}
+        self.maps: dict[Path, mmap.mmap] = {}
+        files, promised = _files(folder)
+        for file in files:
+            for name, entry in _entries(file).items():
+                if name in self.entries:
+                    raise ModelError(f"{file}: tensor {name!r} is also in {self.entries[name].file.name}")
+                self.entries[name] = entry
+        absent = sorted(set(promised) - set(self.entries))
+        if absent:
+            raise ModelError(f"{folder / INDEX}: these tensors are in none of the shards: {', '.join(absent)}")
+
+    def tensor(self, name: str) -> Tensor:
+        """A view of one tensor's bytes in the file."""
+        entry = self.entries[name]
+        size = entry.dtype.itemsize
+        count = (entry.end - entry.begin) // size
+        if count == 0:
+            return torch.empty(entry.shape, dtype=entry.dtype)
+        pages = self._map(entry.file)
+        if entry.begin % size:
+            raw = torch.frombuffer(pages, dtype=torch.uint8, count=count * size, offset=entry.begin).clone()
+            return raw.view(entry.dtype).view(entry.shape)
+        return torch.frombuffer(pages, dtype=entry.dtype, count=count, offset=entry.begin).view(entry.shape)
+
+    def release(self, name: str) -> None:
+        """Give the memory of a tensor's pages back; only for tensors nothing refers to any more."""
+        entry = self.entries[name]
+        start = entry.begin + -entry.begin % mmap.PAGESIZE
+        length = (entry.end - start) // mmap.PAGESIZE * mmap.PAGESIZE
+        if length > 0 and hasattr(mmap, "MADV_DONTNEED"):
+            self._map(entry.file).madvise(mmap.MADV_DONTNEED, start, length)
+
+    def _map(self, file: Path) -> mmap.mmap:
+        if file not in self.maps:
+            with file.open("rb") as handle:
+                self.maps[file] = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_COPY)
+        return self.maps[file]
+
+
+def _files(folder: Path) -> tuple[list[Path], list[str]]:
+    """The shards of a folder, and the tensor names its index promises."""
+    if (folder / SINGLE).is_file():
+        return [folder / SINGLE], []
+    if (folder / INDEX).is_file():
+        placed = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(placed, dict) or not all(isinstance(name, str) for name in placed.values()):
+            raise ModelError(f"{folder / INDEX}: 'weight_map' must be an object of tensor name to file name")
+        return [_inside(folder, name) for name in sorted(set(placed.values()))], list(placed)
+    raise ModelError(_nothing_here(folder))
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """A shard's path; an index may only name safetensors files beside it."""
+    path = folder / name
+    if not name.isprintable() or any(sign in name for sign in '/\\:"') or not name.endswith(".safetensors"):
+        raise ModelError(
+            f"{folder / INDEX}: refuses the file name {name!r}: shards lie beside the index, *.safetensors"
+        )
+    if not path.is_file():
+        raise ModelError(f"{folder / INDEX}: the shard {name!r} is missing; fetch it again")
+    return path
+
+
+def _nothing_here(folder: Path) -> str:
+    if not folder.is_dir():
+        return f"{folder}: no such folder"
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+    if pickles:
+        return (
+            f"{folder}: found only {', '.join(pickles)}; Graft reads safetensors and JSON, because such files can run "
+            f"code when opened. Take a revision with {SINGLE}, or save it again with "
+            "save_pretrained() in a place you trust"
+        )
+    return f"{folder}: no {SINGLE} and no {INDEX}; is this a model folder?"
+
+
+def _entries(file: Path) -> dict[str, Entry]:
+    """Check one file with the reference reader, then take the places of its tensors from the header."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            known = set(opened.keys())
+        with file.open("rb") as handle:
+            size = int.from_bytes(handle.read(8), "little")
+            if size > HEADER_BYTES:
+                raise ModelError(f"{file}: a header of {size} bytes, expected at most {HEADER_BYTES}")
+            header = json.loads(handle.read(size), object_pairs_hook=unique_keys)
+    except OSError as error:
+        raise ModelError(f"{file}: cannot be read: {error.strerror or error}") from error
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise ModelError(f"{file}: not a valid safetensors file (damaged or cut short?): {error}") from error
+    entries = dict(_places(file, header, 8 + size))
+    if set(entries) != known:
+        raise ModelError(f"{file}: its header is read differently by different readers; refused")
+    return entries
+
+
+def _places(file: Path, header: dict[str, dict[str, Any]], start: int) -> Iterator[tuple[str, Entry]]:
+    length = file.stat().st_size
+    for name, place in header.items():
+        if name == "__metadata__":
+            continue
+        dtype = DTYPES.get(str(place["dtype"]))
+        if dtype is None:
+            raise ModelError(f"{file}: tensor {name!r} has dtype {place['dtype']}; valid: {', '.join(DTYPES)}")
+        shape: tuple[int, ...] = tuple(place["shape"])
+        begin, end = (start + offset for offset in place["data_offsets"])
+        if math.prod(shape) * dtype.itemsize != end - begin or not start <= begin <= end <= length:
+            raise ModelError(f"{file}: tensor {name!r} of shape {list(shape)} does not fit its place in the file")
+        yield name, Entry(file, dtype, shape, begin, end)

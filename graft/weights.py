@@ -1,0 +1,154 @@
+"""Rules that map the names and layouts of a published checkpoint to ours, read in both directions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from graft.errors import ModelError
+
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)|^\d+(?=\.)")
+_PLACES = ("{n}", "{m}")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One tensor of a published checkpoint and where it goes.
+
+    Attributes:
+        theirs: name in the file; ``{n}`` stands for the number of a block, ``{m}`` for a second number.
+        ours: our name; several names share the tensor in equal parts along its output dimension; None: the tensor
+            is known and not needed.
+        transposed: the file stores (inputs, outputs), ours is (outputs, inputs).
+        optional: a file without it is complete.
+    """
+
+    theirs: str
+    ours: str | tuple[str, ...] | None
+    transposed: bool = False
+    optional: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Our names, none, one or several."""
+        return () if self.ours is None else (self.ours,) if isinstance(self.ours, str) else self.ours
+
+
+def linear(
+    theirs: str, ours: str | tuple[str, ...], *, bias: bool = True, transposed: bool = False, optional: bool = False
+) -> list[Rule]:
+    """The rules of a linear layer or normalization: its weight and, with it, its bias."""
+    names = (ours,) if isinstance(ours, str) else ours
+    rules = []
+    for part in ("weight", "bias") if bias else ("weight",):
+        mine = tuple(f"{name}.{part}" for name in names)
+        flip = transposed and part == "weight"
+        rules.append(Rule(f"{theirs}.{part}", mine[0] if len(mine) == 1 else mine, flip, optional))
+    return rules
+
+
+def prefixed(rules: Sequence[Rule], prefix: str) -> list[Rule]:
+    """The same rules for files that put a prefix before each name."""
+    return [replace(rule, theirs=prefix + rule.theirs) for rule in rules]
+
+
+@dataclass(frozen=True)
+class Match:
+    """A tensor of a file and the rule that places it."""
+
+    theirs: str
+    names: tuple[str, ...]
+    rule: Rule
+
+    def shapes(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Shape of each of our parts, for a tensor of the file's shape."""
+        turned = tuple(reversed(shape)) if self.rule.transposed else tuple(shape)
+        parts = len(self.names)
+        return (turned[0] // parts, *turned[1:]) if parts > 1 and turned and turned[0] % parts == 0 else turned
+
+    def parts(self, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Our names with views of the file's tensor, one for each."""
+        turned = tensor.t() if self.rule.transposed else tensor
+        yield from zip(self.names, turned.chunk(len(self.names)) if len(self.names) > 1 else [turned], strict=True)
+
+
+def template(name: str) -> tuple[str, dict[str, str]]:
+    """Split a name into its pattern and its numbers: ``h.3.ln_1`` -> ``h.{n}.ln_1``, {n: 3}."""
+    numbers = _NUMBER.findall(name)[: len(_PLACES)]
+    places = iter(_PLACES)
+    pattern = _NUMBER.sub(lambda found: next(places, found.group()), name)
+    return pattern, dict(zip("nm", numbers, strict=False))
+
+
+def match(
+    rules: Sequence[Rule], names: Collection[str], expected: Collection[str], prefix: str = "", where: str = "weights"
+) -> list[Match]:
+    """Find the rule of every tensor in a file.
+
+    Args:
+        rules: the family's table.
+        names: the tensors the file holds.
+        expected: our names that must be filled.
+        prefix: what the file may put before the family's names.
+        where: the file, for the error.
+
+    Raises:
+        ModelError: naming at once every tensor that has no rule or no place, every one placed twice, and every weight
+            that would stay unset.
+    """
+    table = {rule.theirs: rule for rule in (*rules, *prefixed(rules, prefix))}
+    found, strangers = [], []
+    for name in names:
+        pattern, numbers = template(name)
+        rule = table.get(pattern)
+        ours = tuple(one.format(**numbers) for one in rule.names) if rule else ()
+        if rule is None or any(one not in expected and not rule.optional for one in ours):
+            strangers.append(name)
+        elif ours:
+            found.append(Match(name, ours, rule))
+    placed = [name for one in found for name in one.names]
+    _complain(where, strangers, sorted(set(expected) - set(placed)), sorted({n for n in placed if placed.count(n) > 1}))
+    return found
+
+
+def _complain(where: str, strangers: list[str], unset: list[str], twice: list[str]) -> None:
+    faults = [
+        f"{len(names)} {what}: {', '.join(names)}"
+        for what, names in (
+            ("tensors have no place in this model", sorted(strangers)),
+            ("weights are missing", unset),
+            ("weights are given twice", twice),
+        )
+        if names
+    ]
+    if faults:
+        raise ModelError(f"{where}: the weights do not fit the configuration: " + "; ".join(faults))
+
+
+def write(rules: Sequence[Rule], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The table backwards: our tensors under their published names and layouts, bit for bit.
+
+    Raises:
+        ModelError: a tensor of ours has no rule, or a part of a joint tensor is missing.
+    """
+    table = {name: rule for rule in rules for name in rule.names}
+    published: dict[str, Tensor] = {}
+    homeless = []
+    for name in tensors:
+        pattern, numbers = template(name)
+        rule = table.get(pattern)
+        if rule is None:
+            homeless.append(name)
+            continue
+        parts = [one.format(**numbers) for one in rule.names]
+        if name != parts[0]:
+            continue
+        joined = torch.cat([tensors[part] for part in parts]) if len(parts) > 1 else tensors[name]
+        published[rule.theirs.format(**numbers)] = (joined.t() if rule.transposed else joined).contiguous()
+    if homeless:
+        raise ModelError(f"no published name for {', '.join(sorted(homeless))}: this family cannot hold them")
+    return published
