@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from graft import checkpoint, heads, hub, sealed
+from graft import checkpoint, heads, hub, pooling, sealed
 from graft.batch import Packed
-from graft.errors import DataError, ModelError
+from graft.errors import DataError, ModelError, StorageError
 from graft.families import Family
-from graft.files import read_json, replacing, write_json
+from graft.files import read_json, replacing
 from graft.heads import Answer, Embed, Head
 from graft.inference import Progress, run_all
 from graft.model.transformer import Transformer
 from graft.sealed import Golden, Settings, Text
 from graft.text import Encoding, Tokenizer
-
-POOLING = {"pooling_mode_cls_token": "first", "pooling_mode_mean_tokens": "mean", "pooling_mode_lasttoken": "last"}
 
 
 class Model(nn.Module):
@@ -92,7 +90,7 @@ class Model(nn.Module):
             DataError: an input is not text, or does not fit where the overflow rule is "error".
         """
         single = isinstance(texts, str) or (isinstance(texts, tuple) and len(texts) == 2)
-        encodings = self.encode([texts] if single else texts)  # type: ignore[list-item, arg-type]
+        encodings = self.encode([texts] if single else texts)  # type: ignore[list-item]
         head = self._needs_head("answer")
         outputs = self._outputs(encodings, progress)
         cut = [encoding.truncated_tokens for encoding in encodings]
@@ -135,6 +133,16 @@ class Model(nn.Module):
         """
         self._needs_head("give logits")
         return self._run(self._check_ids(sequences), None, self.head)
+
+    def pooled(
+        self,
+        sequences: Sequence[Sequence[int]],
+        types: Sequence[Sequence[int] | None] | None,
+        head: Head,
+        progress: Progress | None = None,
+    ) -> list[Tensor]:
+        """The output of any head for lists of token ids, one for each."""
+        return self._run(self._check_ids(sequences), types, head, progress)
 
     def _outputs(
         self, encodings: Sequence[Encoding], progress: Progress | None = None, head: Head | None = None
@@ -196,13 +204,12 @@ class Model(nn.Module):
         head = heads.make(kind, {**body, **options}, embedding)
         heads.initialize(head, self.backbone.config.initializer_range)
         head.load_state_dict({k: v for k, v in self.spare.items() if k in head.state_dict()}, strict=False)
-        self.head = head.to(dtype=self.dtype, device=self.device)
+        self.head = head.to(dtype=self.dtype, device=self.device).train(self.training)
 
     def seal(self, inputs: Sequence[Text], settings: Settings) -> None:
-        """Take on new settings with golden inputs, whose outputs are computed now in float32."""
+        """Take on new settings with golden inputs, whose outputs are computed now (best from float32 weights)."""
         self.settings = settings
-        with self.in_float32():
-            outputs = self._outputs(self.encode(inputs))
+        outputs = self._outputs(self.encode(inputs))
         rows = tuple(tuple(round(value, 6) for value in output.float().tolist()) for output in outputs)
         self.settings = dataclasses.replace(settings, golden=Golden(inputs=tuple(inputs), outputs=rows))
 
@@ -218,7 +225,7 @@ class Model(nn.Module):
         sealed.compare(self.folder, golden, self._outputs(self.encode(golden.inputs)), self.dtype)
 
     def save(self, folder: str | Path, files: Mapping[str, str] | None = None) -> Path:
-        """Write the model as a Hugging Face folder with graft.json; what was there is replaced only when all is written.
+        """Write the model as a Hugging Face folder with graft.json; a folder there is replaced when all is written.
 
         Args:
             folder: where to.
@@ -229,24 +236,24 @@ class Model(nn.Module):
             ModelError: the family cannot hold this head.
         """
         target = Path(folder)
+        check_target(target)
         with replacing(target) as new:
             new.mkdir()
             self._save_weights(new)
             if self.has_tokenizer:
                 self.tokenizer.save(new)
             if isinstance(self.head, Embed):
-                _save_pooling(new, self.head, self.backbone.config.hidden_size, self.limit)
-            sealed.write(new, self.settings)
+                pooling.write(new, self.head, self.backbone.config.hidden_size, self.limit)
             for name, content in (files or {}).items():
                 (new / name).write_text(content, encoding="utf-8")
+            sealed.write(new, self.settings)
         return target
 
     @property
     def has_tokenizer(self) -> bool:
         """Whether the model's folder brought a tokenizer."""
-        return "tokenizer" in self.__dict__ or any(
-            (self.folder / n).is_file() for n in ("tokenizer.json", "vocab.txt", "vocab.json")
-        )
+        files = ("tokenizer.json", "vocab.txt", "vocab.json")
+        return "tokenizer" in self.__dict__ or any((self.folder / name).is_file() for name in files)
 
     def _save_weights(self, folder: Path) -> None:
         head, kind = {}, self.head.kind if self.head else "embed"
@@ -311,11 +318,28 @@ def load(
     return model
 
 
+def check_target(target: Path) -> None:
+    """Make sure that saving to a folder destroys nothing but what Graft wrote there.
+
+    Raises:
+        StorageError: it is a file, or holds files that are not of a model Graft saved.
+    """
+    if target.is_file():
+        raise StorageError(f"{target}: is a file; a model is saved to a folder")
+    present = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
+    others = sorted(set(present) - set(sealed.files(target)))
+    if others:
+        raise StorageError(
+            f"{target}: holds {len(others)} files Graft did not write, such as {', '.join(others[:3])}; "
+            "saving would remove them. Choose a new or empty folder"
+        )
+
+
 def _head(folder: Path, loaded: checkpoint.Loaded) -> tuple[Head | None, dict[str, Tensor]]:
     """The published head with its weights, and the tensors left over."""
     grafting = loaded.family.heads.get(loaded.architecture)
     if grafting is None:
-        return _pooling(folder), loaded.head
+        return pooling.read(folder), loaded.head
     options = grafting.options(loaded.published)
     embedding = loaded.backbone.token_embedding
     head = heads.make(grafting.kind, options, embedding).to(embedding.weight.dtype)
@@ -334,21 +358,6 @@ def _head(folder: Path, loaded: checkpoint.Loaded) -> tuple[Head | None, dict[st
     return head.eval(), {name: tensor for name, tensor in given.items() if name not in own}
 
 
-def _pooling(folder: Path) -> Embed | None:
-    """How a sentence-transformers folder pools, or None where it is not one."""
-    if not (folder / "modules.json").is_file():
-        return None
-    path = folder / "1_Pooling" / "config.json"
-    stated = read_json(path) if path.is_file() else {"pooling_mode_mean_tokens": True}
-    modes = [key for key, value in stated.items() if key.startswith("pooling_mode") and value is True]
-    if "pooling_mode" in stated:
-        modes = [f"pooling_mode_{stated['pooling_mode']}_tokens"]
-    if len(modes) != 1 or modes[0] not in POOLING:
-        raise ModelError(f"{path}: pools by {modes}; Graft pools by one of: {', '.join(POOLING)}")
-    normalize = "Normalize" in (folder / "modules.json").read_text(encoding="utf-8")
-    return Embed(pool=POOLING[modes[0]], normalize=normalize)  # type: ignore[arg-type]
-
-
 def _settings(folder: Path) -> Settings:
     settings = sealed.read(folder)
     path = folder / "sentence_bert_config.json"
@@ -356,22 +365,3 @@ def _settings(folder: Path) -> Settings:
         longest = read_json(path).get("max_seq_length")
         settings = dataclasses.replace(settings, limit=longest if isinstance(longest, int) and longest > 0 else None)
     return settings
-
-
-def _save_pooling(folder: Path, head: Embed, size: int, limit: int) -> None:
-    """The files by which sentence-transformers opens the folder."""
-    kinds = ["Transformer", "Pooling", *(["Normalize"] if head.normalize else [])]
-    modules = [
-        {
-            "idx": n,
-            "name": str(n),
-            "path": "" if n == 0 else f"{n}_{kind}",
-            "type": f"sentence_transformers.models.{kind}",
-        }
-        for n, kind in enumerate(kinds)
-    ]
-    (folder / "1_Pooling").mkdir()
-    modes = {mode: how == head.pool for mode, how in POOLING.items()}
-    write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": size, **modes})
-    write_json(folder / "sentence_bert_config.json", {"max_seq_length": limit, "do_lower_case": False})
-    (folder / "modules.json").write_text(__import__("json").dumps(modules, indent=2))

@@ -154,8 +154,11 @@ class Regress(Pooled):
 
     kind = "regress"
 
-    def __init__(self, size: int, **body: Any) -> None:
+    def __init__(self, size: int, *, labels: Sequence[str] = ("score",), **body: Any) -> None:
+        if len(labels) != 1:
+            raise ModelError(f"a regression gives one number, config.json names {len(labels)} labels: {labels}")
         super().__init__(size, 1, **body)
+        self.labels = tuple(labels)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Mean squared error against (B,) numbers."""
@@ -168,7 +171,7 @@ class Regress(Pooled):
 
     def options(self) -> dict[str, Any]:
         """A regression is published as a classifier with one label."""
-        return {"labels": ("score",), "problem": "regression"}
+        return {"labels": self.labels, "problem": "regression"}
 
 
 class Embed(Head):
@@ -184,6 +187,11 @@ class Embed(Head):
         """(T, D) -> (B, D), float32."""
         x_BD = pool(hidden_TD, batch, self.pool).float()
         return F.normalize(x_BD, dim=-1) if self.normalize else x_BD
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Squared error of the cosine of neighbours (2B, D) against similarities (B,) (Reimers & Gurevych 2019)."""
+        cosine_B = F.cosine_similarity(output[0::2], output[1::2])
+        return F.mse_loss(cosine_B, target.to(output.dtype))
 
     def decode(self, output: Tensor, truncated: Sequence[int]) -> list[Answer]:
         """One embedding for each sequence."""
@@ -245,7 +253,7 @@ def make(kind: str, options: Mapping[str, Any], embedding: nn.Embedding) -> Head
     if given.get("problem") == "regression":
         kind = "regress"
     if kind == "regress":
-        return Regress(embedding.embedding_dim, **{k: v for k, v in given.items() if k not in ("labels", "problem")})
+        return Regress(embedding.embedding_dim, **{k: v for k, v in given.items() if k != "problem"})
     return Classify(embedding.embedding_dim, **given)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
+from torch import Tensor, nn
 
 from graft.batch import Packed, by_length, pack
 
@@ -37,3 +39,20 @@ def run_all(
             keep(indices, pack([sequences[index] for index in indices], chosen).to(device))
             if progress is not None:
                 progress(len(indices))
+
+
+@contextlib.contextmanager
+def computing(model: nn.Module, dtype: torch.dtype) -> Iterator[dict[nn.Parameter, Tensor]]:
+    """Let a model compute in another dtype for a while.
+
+    Gives, for each parameter that was of another dtype, its original values. Whoever trains updates those; they take
+    their places again at the end.
+    """
+    masters = {p: p.data for p in model.parameters() if p.dtype != dtype}
+    for parameter, values in masters.items():
+        parameter.data = values.to(dtype)
+    try:
+        yield masters
+    finally:
+        for parameter, values in masters.items():
+            parameter.data = values

@@ -84,9 +84,18 @@ def _golden(content: dict[str, Any]) -> Golden:
 
 
 def write(folder: Path, settings: Settings) -> None:
-    """Write graft.json."""
-    content = {"graft": FORMAT, "version": __version__, **dataclasses.asdict(settings)}
-    write_json(folder / NAME, content)
+    """Write graft.json, last: it lists all files of the folder."""
+    files = sorted({NAME, *(path.name for path in folder.iterdir())})
+    write_json(folder / NAME, {"graft": FORMAT, "version": __version__, **dataclasses.asdict(settings), "files": files})
+
+
+def files(folder: Path) -> list[str]:
+    """Names of the files that were written with graft.json; none where there is no readable one."""
+    try:
+        listed = read_json(folder / NAME).get("files")
+    except ModelError:
+        return []
+    return [str(name) for name in listed] if isinstance(listed, list) else []
 
 
 def compare(folder: Path, golden: Golden, outputs: Sequence[Tensor], dtype: torch.dtype) -> None:
@@ -104,8 +113,9 @@ def compare(folder: Path, golden: Golden, outputs: Sequence[Tensor], dtype: torc
     if drifted:
         text, expected, found = drifted[0]
         raise ModelError(
-            f"{folder}: {len(drifted)} of {len(golden.inputs)} golden inputs give another output than when the model was "
-            f"saved. First: {text!r} gave {_short(expected)}, now {_short(found)}. The folder was changed or is damaged"
+            f"{folder}: {len(drifted)} of {len(golden.inputs)} golden inputs give another output than when the model "
+            f"was saved. First: {text!r} gave {_short(expected)}, now {_short(found)}. "
+            "The folder was changed or is damaged"
         )
 
 

@@ -1,1 +1,1 @@
-"""(being written)."""
+"""Training: the loop as an iterator of steps, and the optimizer."""

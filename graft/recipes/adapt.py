@@ -1,0 +1,283 @@
+"""Adapting a model to rows: the heart of finetune, of the estimator, and of any comparison."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graft import checkpoint, transfer
+from graft.errors import DataError, UsageError
+from graft.evaluate.metrics import Interval
+from graft.grafted import Model
+from graft.heads import Classify, Regress
+from graft.inference import computing
+from graft.recipes.rows import held_out
+from graft.recipes.watch import Bar, Watch
+from graft.tasks import Row, Task
+from graft.train.loop import Example, Schedule, Step, train
+from graft.train.optimizer import AdamW
+from graft.transfer import Solver, Strategy
+
+FEWEST_STEPS = 240
+"""Where the number of epochs is left open, small data are repeated until about so many steps are done..."""
+
+MOST_EPOCHS = 20
+"""... but no more often than this."""
+
+DEV_SHARE = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How to adapt. None leaves a choice to Graft.
+
+    Attributes:
+        strategy: a name from graft.transfer.
+        epochs: times through the data; None: 3, or more where the data are few.
+        batch_size: rows to a step.
+        learning_rate: highest rate.
+        warmup: share of steps spent rising to it.
+        seed: of everything random.
+        dtype: what to compute in; weights stay float32.
+        class_weights: "balanced" weighs labels inversely to how often they occur.
+        patience: stop when the development score has not risen for so many epochs, and keep the best weights. Sets a
+            tenth of the rows aside by hash; None trains on all rows to the end.
+    """
+
+    strategy: str = "full"
+    epochs: int | None = None
+    batch_size: int = 32
+    learning_rate: float = 5e-5
+    warmup: float = 0.06
+    seed: int = 0
+    dtype: str = "auto"
+    class_weights: str | None = None
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.class_weights not in (None, "balanced"):
+            raise UsageError(f"class_weights is {self.class_weights!r}, expected 'balanced' or nothing")
+        if self.patience is not None and self.patience < 1:
+            raise UsageError(f"patience is {self.patience}, expected at least 1 epoch")
+
+    def schedule(self, rows: int) -> Schedule:
+        """The training schedule for so many rows."""
+        few = -(-FEWEST_STEPS * self.batch_size // max(1, rows))
+        return Schedule(
+            epochs=self.epochs if self.epochs is not None else min(MOST_EPOCHS, max(3, few)),
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            warmup=self.warmup,
+            seed=self.seed,
+        )
+
+
+@dataclass(kw_only=True)
+class Adapted:
+    """What adapting did.
+
+    Attributes:
+        rows: rows learned from.
+        seconds: time spent learning, without reading data, loading or saving.
+        rows_per_second: rows seen a second, repeated ones counted each time.
+        truncated_tokens: tokens of the training texts that did not fit.
+        steps: loss, rate and gradient norm of each step.
+        epochs: development metrics after each epoch, where rows were set aside.
+        found: what a solver chose.
+    """
+
+    rows: int
+    seconds: float = 0.0
+    rows_per_second: float = 0.0
+    truncated_tokens: int = 0
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    found: dict[str, Any] = field(default_factory=dict)
+
+
+def adapt(model: Model, task: Task, rows: Sequence[Row], plan: Plan, watch: Watch) -> Adapted:
+    """Graft a fresh head onto a float32 model and adapt it to rows, in place.
+
+    Raises:
+        DataError: the rows cannot teach this task.
+        UsageError: an unknown strategy, or one that cannot do this task.
+        TrainingError: the loss is not finite.
+    """
+    strategy = transfer.find(plan.strategy)
+    dtype = checkpoint.choose_dtype(plan.dtype)
+    if not rows:
+        raise DataError("there are no rows to learn from")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed)
+        model.graft(task.head, **task.learn(rows))
+        examples, cut = examples_of(model, task, rows)
+        _weigh(model, examples, plan)
+        done = Adapted(rows=len(rows), truncated_tokens=cut)
+        began = time.perf_counter()
+        if isinstance(strategy, Solver):
+            seen = _solve(model, examples, strategy, plan, dtype, done, watch)
+        else:
+            seen = _learn(model, task, rows, examples, strategy, plan, dtype, done, watch)
+        done.seconds = time.perf_counter() - began
+        done.rows_per_second = seen / done.seconds
+    model.eval()
+    return done
+
+
+def examples_of(model: Model, task: Task, rows: Sequence[Row]) -> tuple[list[Example], int]:
+    """Rows as token ids and targets, and how many tokens did not fit."""
+    assert model.head is not None
+    encodings = iter(model.encode([text for row in rows for text in row.inputs]))
+    examples, cut = [], 0
+    for row in rows:
+        parts = [next(encodings) for _ in row.inputs]
+        cut += sum(part.truncated_tokens for part in parts)
+        ids, types = tuple(part.ids for part in parts), tuple(part.types for part in parts)
+        examples.append(Example(ids, types, task.target(row, model.head), row.line))
+    return examples, cut
+
+
+def score(model: Model, task: Task, rows: Sequence[Row], examples: Sequence[Example], bar: Bar | None) -> Tensor:
+    """The head's outputs for rows, in order."""
+    assert model.head is not None
+    sequences = [sequence for example in examples for sequence in example.sequences]
+    types = [kinds for example in examples for kinds in example.types]
+    outputs = model.pooled(sequences, types, model.head, bar.advance if bar else None)
+    return torch.stack(outputs).float()
+
+
+def _weigh(model: Model, examples: Sequence[Example], plan: Plan) -> None:
+    """Set class weights, and start a regression at the mean of its targets."""
+    targets = torch.stack([example.target for example in examples])
+    if isinstance(model.head, Regress) and model.head.output.bias is not None:
+        torch.nn.init.constant_(model.head.output.bias, float(targets.mean()))
+    if plan.class_weights != "balanced":
+        return
+    if not isinstance(model.head, Classify):
+        raise UsageError("class weights need a task with labels")
+    labels = len(model.head.labels)
+    if model.head.problem == "multi":
+        held = targets.sum(0)
+        model.head.class_weights = (len(targets) / (labels * held.clamp(min=1))).to(model.device)
+    else:
+        counts = torch.bincount(targets, minlength=labels)
+        model.head.class_weights = (len(targets) / (labels * counts.clamp(min=1))).float().to(model.device)
+
+
+def _solve(
+    model: Model,
+    examples: Sequence[Example],
+    strategy: Solver,
+    plan: Plan,
+    dtype: torch.dtype,
+    done: Adapted,
+    watch: Watch,
+) -> int:
+    with watch.bar("features", len(examples)) as bar:
+        done.found = strategy.solve(
+            model,
+            [sequence for example in examples for sequence in example.sequences],
+            [kinds for example in examples for kinds in example.types],
+            torch.stack([example.target for example in examples]),
+            seed=plan.seed,
+            balanced=plan.class_weights == "balanced",
+            dtype=dtype,
+            progress=bar.advance,
+        )
+    return len(examples)
+
+
+def _learn(
+    model: Model,
+    task: Task,
+    rows: Sequence[Row],
+    examples: Sequence[Example],
+    strategy: Strategy,
+    plan: Plan,
+    dtype: torch.dtype,
+    done: Adapted,
+    watch: Watch,
+) -> int:
+    """Train step by step; with patience, keep the weights that did best on the rows set aside."""
+    dev_rows: list[Row] = []
+    if plan.patience is not None:
+        _, dev_rows = held_out(rows, DEV_SHARE, plan.seed)
+        aside = {row.line for row in dev_rows}
+        dev = [example for example in examples if example.line in aside]
+        examples = [example for example in examples if example.line not in aside]
+        if not dev or not examples:
+            raise DataError(f"{len(rows)} rows are too few to set a development part aside; train without patience")
+    schedule, seen = plan.schedule(len(examples)), 0
+    best = _Best(task.primary, plan.patience)
+    with computing(model, dtype) as masters:
+        optimizer = AdamW(strategy.begin(model), masters, _touched(model, examples))
+        with watch.bar("training", schedule.steps(len(examples)), "steps") as bar:
+            for step in train(model, examples, optimizer, schedule):
+                seen += step.rows
+                done.steps.append(_record(step))
+                bar.advance(loss=f"{step.loss:.3f}", epoch=f"{step.epoch + 1}/{schedule.epochs}")
+                if dev_rows and step.ends_epoch:
+                    metrics = task.measure(model.head, score(model, task, dev_rows, dev, None), dev_rows)  # type: ignore[arg-type]
+                    done.epochs.append({"epoch": step.epoch + 1, **plain(metrics)})
+                    if best.judge(metrics, model, masters):
+                        break
+        best.restore()
+    strategy.finish(model)
+    return seen
+
+
+def _touched(model: Model, examples: Sequence[Example]) -> Mapping[torch.nn.Parameter, Tensor]:
+    """The rows of the token embedding that occur in the data: no others will ever have a gradient."""
+    weight = model.backbone.token_embedding.weight
+    if any(parameter is weight for parameter in (model.head or torch.nn.Module()).parameters()):
+        return {}
+    used = sorted({token for example in examples for sequence in example.sequences for token in sequence})
+    return {weight: torch.tensor(used, device=model.device)}  # type: ignore[dict-item]
+
+
+class _Best:
+    """The best weights so far by the development metric."""
+
+    def __init__(self, metric: str, patience: int | None) -> None:
+        self.metric, self.patience = metric, patience
+        self.value, self.waited = float("-inf"), 0
+        self.kept: list[tuple[Tensor, Tensor]] = []
+
+    def judge(
+        self, metrics: Mapping[str, Interval], model: Model, masters: Mapping[torch.nn.Parameter, Tensor]
+    ) -> bool:
+        """Take note of an epoch; True means that it is time to stop."""
+        value = metrics[self.metric if self.metric in metrics else next(iter(metrics))].value
+        if value > self.value:
+            self.value, self.waited = value, 0
+            live = [masters.get(parameter, parameter.data) for parameter in model.parameters()]
+            self.kept = [(values, values.clone()) for values in live]
+        else:
+            self.waited += 1
+        return self.patience is not None and self.waited >= self.patience
+
+    def restore(self) -> None:
+        """Put the best weights back."""
+        for live, kept in self.kept:
+            live.copy_(kept)
+
+
+def _record(step: Step) -> dict[str, Any]:
+    return {name: getattr(step, name) for name in Step.__dataclass_fields__ if name != "ends_epoch"}
+
+
+def plain(metrics: Mapping[str, Interval]) -> dict[str, dict[str, float]]:
+    """Metrics as JSON: {name: {value, low, high}}."""
+    return {name: interval.as_dict() for name, interval in metrics.items()}
+
+
+def lines(steps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Records as JSON lines."""
+    for step in steps:
+        yield json.dumps(step)

@@ -1,0 +1,160 @@
+"""Evaluate: how good a model is on rows it has not seen, with intervals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graft import tasks
+from graft.errors import DataError, UsageError
+from graft.evaluate.metrics import Interval
+from graft.grafted import Model, load
+from graft.recipes.adapt import examples_of, plain, score
+from graft.recipes.rows import Loaded, load_rows
+from graft.recipes.watch import Watch
+from graft.tasks import Row, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A model's outputs for rows, and what they are worth."""
+
+    outputs: Tensor
+    metrics: dict[str, Interval]
+    truncated_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """The result of `evaluate`.
+
+    Attributes:
+        model: what was evaluated.
+        task: on which task.
+        n: rows scored.
+        metrics: each with a 95 % interval.
+        rows: rows read, kept and rejected.
+        judged: the raw outputs.
+        loaded: the rows themselves.
+    """
+
+    model: str
+    task: str
+    n: int
+    metrics: dict[str, Interval]
+    rows: dict[str, int]
+    seconds: float
+    judged: Judged
+    loaded: Loaded
+
+    def as_dict(self) -> dict[str, Any]:
+        """What ``--json`` prints."""
+        return {
+            "model": self.model,
+            "task": self.task,
+            "data": str(self.loaded.path),
+            "n": self.n,
+            "rows": self.rows,
+            "metrics": plain(self.metrics),
+            "truncated_tokens": self.judged.truncated_tokens,
+            "seconds": round(self.seconds, 3),
+            "rows_per_second": round(self.n / self.seconds, 1),
+        }
+
+
+def judge(model: Model, task: Task, rows: Sequence[Row], watch: Watch) -> Judged:
+    """Score rows with a model that has the task's head.
+
+    Raises:
+        DataError: a label the model does not have.
+    """
+    assert model.head is not None
+    began = time.perf_counter()
+    with torch.inference_mode(), watch.bar("evaluating", len(rows)) as bar:
+        examples, cut = examples_of(model, task, rows)
+        outputs = score(model, task, rows, examples, bar)
+    seconds = time.perf_counter() - began
+    return Judged(
+        outputs=outputs, metrics=task.measure(model.head, outputs, rows), truncated_tokens=cut, seconds=seconds
+    )
+
+
+def task_of(model: Model, asked: str | None = None) -> Task:
+    """The task a model was adapted to, or the one its head allows.
+
+    Raises:
+        UsageError: the model has no head that fits a task, or not the task asked for.
+    """
+    kind = model.head.kind if model.head else None
+    fits = [name for name in tasks.names() if tasks.find(name).head == kind]
+    name = asked or model.settings.task or (fits[0] if fits else None)
+    if name is None or name not in fits:
+        what = f"fits {', '.join(fits)}" if fits else "has no head for any task; adapt it first with `graft finetune`"
+        raise UsageError(f"{model.folder}: asked for task {asked or 'of the model'!r}, but the model {what}")
+    return tasks.find(name)
+
+
+def evaluate(
+    model: str | Path | Model,
+    data: str | Path,
+    *,
+    task: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    encoding: str | None = None,
+    max_rejects: int = 0,
+    dtype: str = "auto",
+    watch: Watch | None = None,
+) -> Evaluation:
+    """Measure an adapted model on a labelled file.
+
+    Args:
+        model: a folder, a name, or a loaded model.
+        data: csv, tsv, jsonl or parquet with the task's columns. A column `split` chooses its test rows.
+        task: where the model does not say.
+        columns: role -> column, where the names do not say.
+        encoding: of the file, if not UTF-8.
+        max_rejects: rows that may be unusable.
+        dtype: what to compute in.
+        watch: where notices and progress go; silent by default.
+
+    Raises:
+        GraftError: the model or the data cannot be used; the message says what to do.
+    """
+    watch = watch or Watch(quiet=True)
+    opened = model if isinstance(model, Model) else load(model, dtype=dtype)
+    job = task_of(opened, task)
+    loaded = load_rows(job, data, columns=columns, encoding=encoding, max_rejects=max_rejects, watch=watch)
+    rows = test_rows(loaded, watch)
+    judged = judge(opened, job, rows, watch)
+    return Evaluation(
+        model=str(opened.folder),
+        task=job.name,
+        n=len(rows),
+        metrics=judged.metrics,
+        rows=loaded.counts(),
+        seconds=judged.seconds,
+        judged=judged,
+        loaded=loaded,
+    )
+
+
+def test_rows(loaded: Loaded, watch: Watch) -> list[Row]:
+    """The rows to score: the test side where the file has a column that says so, else all.
+
+    Raises:
+        DataError: there are none.
+    """
+    rows = loaded.rows
+    if loaded.sides and "test" in loaded.sides and set(loaded.sides) != {"test"}:
+        rows = [row for row, where in zip(rows, loaded.sides, strict=True) if where == "test"]
+        watch.note(f"{loaded.path}: scoring the {len(rows):,} rows whose split column says test")
+    if not rows:
+        raise DataError(f"{loaded.path}: no rows to score")
+    return rows

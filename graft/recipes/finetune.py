@@ -1,0 +1,234 @@
+"""Finetune: from a file of rows and a pretrained model to a sealed folder, with proof of how good it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from graft import checkpoint, hub, tasks
+from graft.data.check import Findings, check
+from graft.data.table import RejectedRows, write_rejects
+from graft.errors import DataError, UsageError
+from graft.grafted import Model, check_target, load
+from graft.inference import computing
+from graft.recipes.adapt import Adapted, Plan, adapt, plain
+from graft.recipes.evaluate import Judged, judge
+from graft.recipes.rows import Loaded, held_out, load_rows
+from graft.recipes.run_folder import run_files
+from graft.recipes.watch import Watch
+from graft.sealed import Settings, Text
+from graft.tasks import Row, Task
+from graft.version import __version__
+
+TEST_SHARE = 0.2
+"""Rows set aside for the score where the user names none."""
+
+GOLDEN = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetuned:
+    """The result of `finetune`.
+
+    Attributes:
+        model: the adapted model, float32.
+        out: its folder, where one was asked for.
+        rows: rows read, kept and rejected of the training file.
+        judged: the score on the held-out rows.
+        adapted: what training did.
+        findings: duplicates, conflicts and leaks.
+        record: everything resolved: what ``--json`` prints.
+    """
+
+    model: Model
+    out: Path | None
+    rows: dict[str, int]
+    judged: Judged
+    adapted: Adapted
+    findings: Findings
+    record: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What ``--json`` prints."""
+        return self.record
+
+
+def finetune(
+    data: str | Path,
+    *,
+    task: str = "classify",
+    model: str | Path | Model = hub.ENCODER,
+    strategy: str = "full",
+    eval: str | Path | None = None,
+    out: str | Path | None = None,
+    columns: Mapping[str, str] | None = None,
+    encoding: str | None = None,
+    max_rejects: int = 0,
+    limit: int | None = None,
+    overflow: str = "truncate",
+    watch: Watch | None = None,
+    **plan: Any,
+) -> Finetuned:
+    """Adapt a pretrained model to a file of rows, measure it on rows held out, and save it.
+
+    Args:
+        data: csv, tsv, jsonl (plain, .gz, .xz) or parquet with the task's columns.
+        task: "classify", "similarity" or "embed".
+        model: a folder, a name on the hub, or a loaded model (which is left as it is).
+        strategy: "probe" (seconds) or "full" (best).
+        eval: a file to measure on. Without it: the rows whose column `split` says test, else a fifth set aside by hash.
+        out: folder to save to; it must be new, empty, or one Graft wrote.
+        columns: role -> column, where the names do not say.
+        encoding: of the files, if not UTF-8.
+        max_rejects: rows that may be unusable; they are listed in rejects.jsonl.
+        limit: longest input in tokens.
+        overflow: what happens to longer inputs: "truncate" (reported) or "error".
+        watch: where notices and progress go; silent by default.
+        **plan: epochs, batch_size, learning_rate, warmup, seed, dtype, class_weights, patience: see
+            `graft.recipes.adapt.Plan`.
+
+    Raises:
+        GraftError: something cannot be used; the message says what to do. Nothing half-written is left.
+    """
+    watch = watch or Watch(quiet=True)
+    job, chosen = tasks.find(task), _plan(strategy, plan)
+    if overflow not in ("truncate", "error"):
+        raise UsageError(f"overflow is {overflow!r}, expected 'truncate' or 'error'")
+    if out is not None:
+        check_target(Path(out))
+    options = {"columns": columns, "encoding": encoding, "max_rejects": max_rejects, "watch": watch}
+    loaded = _reading(job, data, out, options)
+    train_rows, test_rows, tested_on = _sides(job, loaded, eval, out, options, chosen.seed)
+    findings = _check(train_rows, test_rows, watch)
+    base = model.folder if isinstance(model, Model) else hub.resolve(model)
+    live = load(base, dtype="float32")
+    live.settings = Settings(limit=_limit(live, limit), overflow=overflow)  # type: ignore[arg-type]
+    done = adapt(live, job, train_rows, chosen, watch)
+    _say_cut(done.truncated_tokens, "training", live, watch)
+    with computing(live, checkpoint.choose_dtype(chosen.dtype)):
+        judged = judge(live, job, test_rows, watch)
+    _say_cut(judged.truncated_tokens, "held-out", live, watch)
+    record = {
+        "out": str(out) if out is not None else None,
+        "task": job.name,
+        "model": str(model.folder if isinstance(model, Model) else model),
+        "strategy": chosen.strategy,
+        "data": str(data),
+        "rows": loaded.counts(),
+        "columns": loaded.columns,
+        "trained_on": len(train_rows),
+        "evaluated_on": {"data": tested_on, "n": len(test_rows)},
+        "metrics": plain(judged.metrics),
+        "seconds": round(done.seconds, 3),
+        "rows_per_second": round(done.rows_per_second, 1),
+        "truncated_tokens": {"train": done.truncated_tokens, "eval": judged.truncated_tokens},
+        "found": done.found,
+        "findings": findings.as_dict(),
+        "plan": {name: getattr(chosen, name) for name in Plan.__dataclass_fields__},
+        "epochs": done.steps[-1]["epoch"] + 1 if done.steps else None,
+        "version": __version__,
+    }
+    live.seal(_golden(test_rows or train_rows), _settings(live, job, record, loaded))
+    if out is not None:
+        live.save(out, run_files(live, job, record, loaded, test_rows, judged, done, findings))
+        watch.note(f"saved to {out}: open {out}/report.html; try `graft run {job.name} TEXT --model {out}`")
+    return Finetuned(
+        model=live,
+        out=None if out is None else Path(out),
+        rows=loaded.counts(),
+        judged=judged,
+        adapted=done,
+        findings=findings,
+        record=record,
+    )
+
+
+def _plan(strategy: str, given: Mapping[str, Any]) -> Plan:
+    unknown = sorted(set(given) - set(Plan.__dataclass_fields__))
+    if unknown:
+        raise UsageError(f"unknown options {', '.join(unknown)}; valid: {', '.join(sorted(Plan.__dataclass_fields__))}")
+    return Plan(strategy=strategy, **given)
+
+
+def _reading(job: Task, data: str | Path, out: str | Path | None, options: Mapping[str, Any]) -> Loaded:
+    """Read the rows. If too many are unusable, they are still listed in a file before the error goes on."""
+    try:
+        return load_rows(job, data, **options)
+    except RejectedRows as error:
+        file = Path(f"{out}.rejects.jsonl") if out is not None else Path(f"{Path(data).name}.rejects.jsonl")
+        write_rejects(error.rejected, file)
+        raise DataError(f"{error} (all of them are listed in {file})") from error
+
+
+def _sides(
+    job: Task,
+    loaded: Loaded,
+    eval: str | Path | None,
+    out: str | Path | None,
+    options: Mapping[str, Any],
+    seed: int,
+) -> tuple[list[Row], list[Row], str]:
+    """Rows to learn from, rows to measure on, and where the latter came from."""
+    watch: Watch = options["watch"]
+    if eval is not None:
+        test = _reading(job, eval, out, options)
+        return loaded.rows, test.rows, str(eval)
+    if loaded.sides and "test" in loaded.sides and "train" in loaded.sides:
+        pairs = list(zip(loaded.rows, loaded.sides, strict=True))
+        train = [row for row, where in pairs if where != "test"]
+        test_rows = [row for row, where in pairs if where == "test"]
+        watch.note(f"{loaded.path}: the split column sets {len(test_rows):,} rows aside for the score")
+        return train, test_rows, f"{loaded.path} (split column)"
+    train, test_rows = held_out(loaded.rows, TEST_SHARE, seed)
+    if not train or not test_rows:
+        raise DataError(
+            f"{loaded.path}: {len(loaded.rows)} rows are too few to set some aside for the score; give --eval"
+        )
+    watch.note(
+        f"{loaded.path}: {len(test_rows):,} rows set aside by hash for the score; --eval FILE measures on others"
+    )
+    return train, test_rows, f"{loaded.path} (set aside by hash)"
+
+
+def _check(train: Sequence[Row], test: Sequence[Row], watch: Watch) -> Findings:
+    findings = check(
+        [row.key for row in train],
+        [row.target for row in train],
+        [row.key for row in test],
+        train_lines=[row.line for row in train],
+        held_out_lines=[row.line for row in test],
+    )
+    for line in findings.lines():
+        watch.note(f"note: {line}")
+    return findings
+
+
+def _limit(model: Model, asked: int | None) -> int:
+    if asked is None:
+        return model.limit
+    most = model.backbone.config.positions
+    if not 3 <= asked <= most:
+        raise UsageError(f"limit is {asked} tokens, expected 3 to {most}, what this model can hold")
+    return asked
+
+
+def _say_cut(tokens: int, which: str, model: Model, watch: Watch) -> None:
+    if tokens:
+        watch.note(f"note: {tokens:,} tokens of {which} texts were beyond the limit of {model.limit} and were not read")
+
+
+def _golden(rows: Sequence[Row]) -> list[Text]:
+    """Inputs spread evenly over the rows."""
+    texts = [text for row in rows for text in row.inputs]
+    step = max(1, len(texts) // GOLDEN)
+    return texts[::step][:GOLDEN]
+
+
+def _settings(model: Model, job: Task, record: Mapping[str, Any], loaded: Loaded) -> Settings:
+    kept = ("strategy", "model", "trained_on", "plan", "epochs", "found")
+    made = {key: record[key] for key in kept} | {"data": loaded.path.name, "fingerprint": loaded.fingerprint}
+    made["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return Settings(task=job.name, limit=model.settings.limit, overflow=model.settings.overflow, made=made)

@@ -1,0 +1,133 @@
+"""Classify: a text gets one label of several, or any number of labels.
+
+One label: a column `label`. Several: a column `labels` of lists (JSON lines, parquet), or of names joined by ``|``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graft.data.columns import Role
+from graft.data.table import Reject, Table
+from graft.errors import DataError, nearest
+from graft.evaluate.metrics import Interval, classification, multi_label
+from graft.heads import Classify, Head
+from graft.tasks import Row
+
+SEPARATOR = "|"
+
+
+class ClassifyTask:
+    """Text classification, single-label and multi-label."""
+
+    name = "classify"
+    head = "classify"
+    primary = "accuracy"
+    roles = (
+        Role(name="text", aliases=("sentence", "body", "message", "content", "review", "document")),
+        Role(name="label", aliases=("labels", "category", "class", "intent", "sentiment", "target")),
+    )
+
+    def read(self, table: Table, columns: Mapping[str, str]) -> tuple[list[Row], list[Reject]]:
+        """Rows with text and label; an empty text or label is a reason to reject a row."""
+        several = _several(table, columns)
+        kept, rejected = [], []
+        for line, values in zip(table.lines, table.rows, strict=True):
+            text, given = values.get(columns["text"]), values.get(columns["label"]) if "label" in columns else ""
+            reason = _fault(text, given, columns, several)
+            if reason:
+                rejected.append(Reject(line=line, reason=reason, text=str(text or "")))
+            else:
+                target = None if "label" not in columns else _names(given) if several else _name(given)
+                kept.append(Row((str(text),), target, line))
+        return kept, rejected
+
+    def learn(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """Label names in a fixed order, and whether several may hold at once.
+
+        Raises:
+            DataError: fewer than two labels.
+        """
+        several = any(isinstance(row.target, tuple) for row in rows)
+        found = {name for row in rows for name in (row.target if several else (row.target,))}
+        least = 1 if several else 2
+        if len(found) < least:
+            raise DataError(
+                f"only {len(found)} label in {len(rows)} rows ({', '.join(sorted(found)) or 'none'}); "
+                "a classifier needs rows of at least two"
+            )
+        return {"labels": tuple(sorted(found, key=_order)), "problem": "multi" if several else "single"}
+
+    def target(self, row: Row, head: Head) -> Tensor:
+        """The label's number, or a vector of 0 and 1.
+
+        Raises:
+            DataError: a label the model does not have.
+        """
+        assert isinstance(head, Classify)
+        wanted = row.target if isinstance(row.target, tuple) else (row.target,)
+        for name in wanted:
+            if name not in head.labels:
+                raise DataError(f"line {row.line}: the model has no label {name!r}: {nearest(str(name), head.labels)}")
+        numbers = [head.labels.index(name) for name in wanted]
+        if head.problem == "multi":
+            return torch.zeros(len(head.labels)).index_fill_(0, torch.tensor(numbers, dtype=torch.int64), 1.0)
+        if len(numbers) != 1:
+            raise DataError(f"line {row.line}: {len(numbers)} labels, and the model gives exactly one")
+        return torch.tensor(numbers[0])
+
+    def measure(self, head: Head, outputs: Tensor, rows: Sequence[Row]) -> dict[str, Interval]:
+        """Accuracy, macro-F1 and calibration; for several labels micro-F1, macro-F1 and exact match."""
+        assert isinstance(head, Classify)
+        targets = torch.stack([self.target(row, head) for row in rows]).numpy()
+        probabilities = head.probabilities(outputs).numpy()
+        if head.problem == "multi":
+            return multi_label(targets.astype(bool), probabilities)
+        return classification(targets, probabilities)
+
+
+def _several(table: Table, columns: Mapping[str, str]) -> bool:
+    """Lists, or a column called labels in which some names are joined."""
+    column = columns.get("label")
+    if column is None:
+        return False
+    values = [row.get(column) for row in table.rows]
+    if any(isinstance(value, list) for value in values):
+        return True
+    return column.lower() == "labels" and any(SEPARATOR in value for value in values if isinstance(value, str))
+
+
+def _fault(text: Any, given: Any, columns: Mapping[str, str], several: bool) -> str:
+    if not isinstance(text, str):
+        return f"{columns['text']!r} is {'missing' if text is None else 'not text'}"
+    if not text.strip():
+        return f"{columns['text']!r} is empty"
+    if "label" not in columns:
+        return ""
+    if given is None or (isinstance(given, str) and not given.strip() and not several):
+        return f"{columns['label']!r} is empty"
+    allowed = (str, int, bool, list) if several else (str, int, bool)
+    if not isinstance(given, allowed):
+        return f"{columns['label']!r} is a {type(given).__name__}, expected a name"
+    return ""
+
+
+def _name(given: Any) -> str:
+    return given.strip() if isinstance(given, str) else str(given)
+
+
+def _names(given: Any) -> tuple[str, ...]:
+    parts = given if isinstance(given, list) else str(given).split(SEPARATOR)
+    return tuple(sorted({_name(part) for part in parts if _name(part)}))
+
+
+def _order(name: str) -> tuple[int, int, str]:
+    """Numbers by value, then names."""
+    return (0, int(name), name) if name.isascii() and name.isdigit() and len(name) < 10 else (1, 0, name)
+
+
+TASK = ClassifyTask()

@@ -1,0 +1,60 @@
+"""Embed: a vector for each text. Adapted on pairs so that the cosine of two vectors tells how alike the texts are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from graft.data.columns import Role
+from graft.data.table import Reject, Table
+from graft.errors import DataError
+from graft.evaluate.metrics import Interval, regression
+from graft.heads import Head
+from graft.tasks import Row
+from graft.tasks.similarity import ROLES, read_pairs
+
+STS_HIGHEST = 5.0
+"""Scores above 1 are taken to be on the 0-5 scale of the semantic textual similarity data sets."""
+
+
+class EmbedTask:
+    """Sentence embeddings, each text read for itself (Reimers & Gurevych 2019)."""
+
+    name = "embed"
+    head = "embed"
+    primary = "spearman"
+    roles: tuple[Role, ...] = ROLES
+
+    def read(self, table: Table, columns: Mapping[str, str]) -> tuple[list[Row], list[Reject]]:
+        """Rows of two texts and a score from 0 to 1, or from 0 to 5, which is scaled."""
+        kept, rejected = read_pairs(table, columns, together=False)
+        scores = [row.target for row in kept if row.target is not None]
+        if scores and not (min(scores) >= 0 and max(scores) <= STS_HIGHEST):
+            raise DataError(
+                f"{table.path}: scores from {min(scores):g} to {max(scores):g}; a cosine is learned from scores "
+                "from 0 to 1, or from 0 to 5. Scale them, or use --task similarity, which takes any numbers"
+            )
+        scale = STS_HIGHEST if scores and max(scores) > 1 else 1.0
+        scaled = [Row(row.inputs, None if row.target is None else row.target / scale, row.line) for row in kept]
+        return scaled, rejected
+
+    def learn(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """Nothing: the head has no weights."""
+        return {}
+
+    def target(self, row: Row, head: Head) -> Tensor:
+        """The similarity, 0 to 1."""
+        return torch.tensor(row.target, dtype=torch.float32)
+
+    def measure(self, head: Head, outputs: Tensor, rows: Sequence[Row]) -> dict[str, Interval]:
+        """Correlations of the cosine of each row's two vectors, (2B, D), with its score."""
+        cosine_B = F.cosine_similarity(outputs[0::2].double(), outputs[1::2].double())
+        targets = torch.tensor([row.target for row in rows], dtype=torch.float64).numpy()
+        return regression(targets, cosine_B.numpy())
+
+
+TASK = EmbedTask()

@@ -1,0 +1,88 @@
+"""Similarity: how alike two texts are, as a number; both are read together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graft.data.columns import Role
+from graft.data.table import Reject, Table
+from graft.errors import DataError
+from graft.evaluate.metrics import Interval, regression
+from graft.heads import Head
+from graft.tasks import Row
+
+ROLES = (
+    Role(name="sentence1", aliases=("text1", "premise", "question1", "first")),
+    Role(name="sentence2", aliases=("text2", "hypothesis", "question2", "second")),
+    Role(name="score", aliases=("similarity", "label", "target")),
+)
+
+
+class SimilarityTask:
+    """Sentence-pair regression."""
+
+    name = "similarity"
+    head = "regress"
+    primary = "spearman"
+    roles = ROLES
+
+    def read(self, table: Table, columns: Mapping[str, str]) -> tuple[list[Row], list[Reject]]:
+        """Rows with two texts and a finite score."""
+        return read_pairs(table, columns, together=True)
+
+    def learn(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """Nothing, but scores that are all the same teach nothing.
+
+        Raises:
+            DataError: every row has the same score.
+        """
+        if len({row.target for row in rows}) < 2:
+            raise DataError(f"all {len(rows)} rows have the same score; there is nothing to learn")
+        return {}
+
+    def target(self, row: Row, head: Head) -> Tensor:
+        """The score."""
+        return torch.tensor(row.target, dtype=torch.float32)
+
+    def measure(self, head: Head, outputs: Tensor, rows: Sequence[Row]) -> dict[str, Interval]:
+        """Pearson's and Spearman's correlation, and errors."""
+        targets = torch.tensor([row.target for row in rows], dtype=torch.float64).numpy()
+        return regression(targets, outputs.flatten().double().numpy())
+
+
+def read_pairs(table: Table, columns: Mapping[str, str], *, together: bool) -> tuple[list[Row], list[Reject]]:
+    """Rows of two texts and a score; one input if the texts are read together, else two."""
+    kept, rejected = [], []
+    for line, values in zip(table.lines, table.rows, strict=True):
+        texts = [values.get(columns[role]) for role in ("sentence1", "sentence2")]
+        score = _number(values.get(columns["score"])) if "score" in columns else 0.0
+        bad = [role for role, text in zip(("sentence1", "sentence2"), texts, strict=True) if not _usable(text)]
+        if bad or score is None:
+            what = (
+                f"{columns[bad[0]]!r} is empty or not text" if bad else f"{columns['score']!r} is not a finite number"
+            )
+            rejected.append(Reject(line=line, reason=what, text=str(texts[0] or "")))
+        else:
+            pair = (str(texts[0]), str(texts[1]))
+            kept.append(Row((pair,) if together else pair, score if "score" in columns else None, line))
+    return kept, rejected
+
+
+def _usable(text: Any) -> bool:
+    return isinstance(text, str) and bool(text.strip())
+
+
+def _number(given: Any) -> float | None:
+    try:
+        value = float(given)
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+TASK = SimilarityTask()

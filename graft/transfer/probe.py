@@ -1,0 +1,178 @@
+"""A linear probe: the backbone stays as it is, the head is solved for on features computed once.
+
+Encoders are probed on the mean of their tokens, which tells more than the first token does. So that the result still
+opens as an ordinary published classifier, which reads the first token, the mean is written as one more block: with
+query and key zero, attention is uniform and the first token receives the mean of all (docs/decisions). The head's tanh
+layer, shared by such classifiers, is set to a gentle slope, and the features the probe learns from are exactly what
+that block and layer will compute.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from graft.errors import UsageError
+from graft.grafted import Model
+from graft.heads import Classify, Pooled
+from graft.model.layers import Block
+from graft.transfer.features import features
+
+STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
+"""Inverse regularization strengths tried, C of scikit-learn's LogisticRegression."""
+
+SLOPE = 0.1
+"""Scale inside the head's tanh: normalized features keep clear of saturation."""
+
+LOUD = 1e5
+"""Factor on the mean before its block normalizes: it leaves a share of 1e-5 to the token the block is added to."""
+
+MANY = 2000
+"""From this many rows on one held-out fifth chooses the strength; below, five folds do."""
+
+
+class Probe:
+    """Logistic (or ridge) regression on frozen features."""
+
+    name = "probe"
+
+    def solve(
+        self,
+        model: Model,
+        sequences: Sequence[Sequence[int]],
+        types: Sequence[Sequence[int] | None],
+        targets: Tensor,
+        *,
+        seed: int = 0,
+        balanced: bool = False,
+        dtype: torch.dtype = torch.float32,
+        progress: Callable[[int], None] | None = None,
+    ) -> dict[str, Any]:
+        """Fit the model's head.
+
+        Args:
+            model: with a fresh Classify or Regress head.
+            sequences: token ids of the training rows.
+            types: their token types.
+            targets: label numbers (n,), or 0 and 1 (n, C), or numbers (n,) for a Regress head.
+            seed: of the split that chooses the strength of regularization.
+            balanced: weigh labels inversely to how often they occur.
+            dtype: what the features are computed in.
+            progress: told how many sequences are done.
+
+        Raises:
+            UsageError: the head is not one a probe can solve for.
+        """
+        head = model.head
+        if not isinstance(head, Pooled):
+            raise UsageError("the probe strategy needs a task with labels or scores to solve for; use strategy full")
+        mean = head.dense is not None
+        raw = features(model, sequences, types, "mean" if mean else head.pool, dtype, progress)
+        scale = 1.0 if mean else 1.0 / float(raw.std().clamp(min=1e-6))
+        x = (_as_published(raw, model.backbone.config.norm_eps) if mean else raw * scale).double().numpy()
+        weight, bias, found = _solve(head, x, targets.numpy(), seed, balanced)
+        with torch.no_grad():
+            head.output.weight.copy_(torch.from_numpy(weight * scale))
+            if head.output.bias is not None:
+                head.output.bias.copy_(torch.from_numpy(np.array(bias)))
+        if mean:
+            _append_mean(model, head)
+        return found
+
+
+def _as_published(mean_ND: Tensor, eps: float) -> Tensor:
+    """What the appended block and the tanh layer make of a mean."""
+    return torch.tanh(SLOPE * F.layer_norm(mean_ND, mean_ND.shape[-1:], eps=eps))
+
+
+def _append_mean(model: Model, head: Pooled) -> None:
+    """Add the block that hands the first token the mean of all tokens, and open the tanh layer."""
+    config = model.backbone.config
+    block = Block(config, config.layers)
+    size = torch.eye(config.hidden_size)
+    with torch.no_grad():
+        for layer in block.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
+        block.attention.value.weight.copy_(size)
+        block.attention.output.weight.copy_(LOUD * size)
+        assert head.dense is not None
+        head.dense.weight.copy_(SLOPE * size)
+        nn.init.zeros_(head.dense.bias)
+    model.backbone.blocks.append(block.to(dtype=model.dtype, device=model.device).eval())
+    model.backbone.config = dataclasses.replace(config, layers=config.layers + 1)
+
+
+def _solve(
+    head: Pooled, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], seed: int, balanced: bool
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], dict[str, Any]]:
+    """Weights (C, D), biases (C,) and what was found on the way."""
+    intercept = head.output.bias is not None
+    if not isinstance(head, Classify):
+        ridge = RidgeCV(alphas=[1 / strength for strength in STRENGTHS], fit_intercept=intercept).fit(x, y)
+        return ridge.coef_[None], np.atleast_1d(ridge.intercept_), {"alpha": float(ridge.alpha_)}
+    weights = "balanced" if balanced else None
+    if head.problem == "multi":
+        columns = [_binary(x, y[:, label], seed, weights, intercept) for label in range(y.shape[1])]
+        coefficients = np.stack([weight for weight, _, _ in columns])
+        return coefficients, np.array([bias for _, bias, _ in columns]), {"C": [strength for _, _, strength in columns]}
+    strength = _strength(x, y, seed, weights, intercept)
+    fitted = _fit(x, y, strength, weights, intercept)
+    weight, bias = fitted.coef_, np.broadcast_to(fitted.intercept_, len(fitted.coef_))
+    if len(head.labels) == 2:
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    return weight, bias, {"C": strength}
+
+
+def _binary(
+    x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], seed: int, weights: str | None, intercept: bool
+) -> tuple[np.ndarray[Any, Any], float, float]:
+    """One label of several. A label that always or never holds is answered by its smoothed frequency alone."""
+    if y.min() == y.max():
+        share = (y.sum() + 0.5) / (len(y) + 1)
+        return np.zeros(x.shape[1]), float(np.log(share / (1 - share))), 0.0
+    strength = _strength(x, y, seed, weights, intercept)
+    fitted = _fit(x, y, strength, weights, intercept)
+    return fitted.coef_[0], float(np.ravel(fitted.intercept_)[0]) if intercept else 0.0, strength
+
+
+def _strength(
+    x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], seed: int, weights: str | None, intercept: bool
+) -> float:
+    """The strength with the best accuracy on rows not fitted; a label held by fewer than two rows allows no choice."""
+    fewest = int(np.unique(y, return_counts=True)[1].min())
+    if fewest < 2:
+        return 1.0
+    folds = min(5, fewest)
+    splits: Any = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    if len(y) >= MANY:
+        splits = StratifiedShuffleSplit(1, test_size=0.2, random_state=seed)
+    scores = dict.fromkeys(STRENGTHS, 0.0)
+    for fit, held in splits.split(x, y):
+        for strength in STRENGTHS:
+            scores[strength] += _fit(x[fit], y[fit], strength, weights, intercept).score(x[held], y[held])
+    return max(scores, key=lambda strength: (scores[strength], -strength))
+
+
+def _fit(
+    x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], strength: float, weights: str | None, intercept: bool
+) -> LogisticRegression:
+    """A regression that has not quite converged is still the best found; the held-out score judges it."""
+    regression = LogisticRegression(C=strength, max_iter=300, class_weight=weights, fit_intercept=intercept)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return regression.fit(x, y)
+
+
+STRATEGY = Probe()
