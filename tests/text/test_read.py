@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tokenizers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors
+
+from graft.errors import ModelError
+from graft.text import Frame, Tokenizer
+
+Folder = Callable[..., Path]
+Library = Callable[..., tokenizers.Tokenizer]
+BERT = Frame(start=("cls_token",), between=("sep_token",), end=("sep_token",), types=True)
+PAD, UNK, CLS, SEP, MASK, A, B, C = range(8)
+
+
+def word_level(*words: str) -> tokenizers.Tokenizer:
+    library = tokenizers.Tokenizer(
+        models.WordLevel({word: index for index, word in enumerate(words)}, unk_token=words[0])
+    )
+    library.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return library
+
+
+def test_stored_truncation_and_padding_are_off(json_folder: Folder) -> None:
+    library = word_level("[UNK]", "[CLS]", "[SEP]", "[PAD]", "x")
+    library.enable_truncation(5)
+    library.enable_padding(length=9, pad_id=3)
+    library.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    tokenizer = Tokenizer.from_folder(json_folder(library), BERT)
+    assert [encoding.ids for encoding in tokenizer.encode(["x", "x " * 20])] == [[1, 4, 2], [1, *[4] * 20, 2]]
+
+
+def test_dropout_is_off(json_folder: Folder, byte_level: Library) -> None:
+    library = byte_level()
+    library.model.dropout = 0.9
+    tokenizer = Tokenizer.from_folder(json_folder(library), Frame())
+    assert len({tuple(encoding.ids) for encoding in tokenizer.encode(["the cat sat on the mat"] * 50)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "config", "ids"),
+    [
+        (["[UNK]", "Cat", "cat"], {}, [1, 2, 2, 0]),
+        (["[UNK]", "cat", "dog"], {}, [1, 1, 1, 1]),
+        (["[UNK]", "Cat", "cat"], {"do_lower_case": True}, [2, 2, 2, 2]),
+        (["[UNK]", "cat", "Çat"], {"do_lower_case": False}, [0, 1, 1, 2]),
+        (["[UNK]", "cat", "çat"], {"strip_accents": False}, [1, 1, 1, 2]),
+    ],
+    ids=["cased", "uncased", "asked lower", "asked cased", "accents kept"],
+)
+def test_vocab_txt_is_lowered_as_the_folder_says(
+    word_folder: Folder, words: list[str], config: Any, ids: list[int]
+) -> None:
+    tokenizer = Tokenizer.from_folder(word_folder(words, tokenizer_config=config), Frame())
+    assert tokenizer.encode(["Cat cat cat Çat"])[0].ids == ids
+
+
+def test_added_tokens_of_old_folders(word_folder: Folder) -> None:
+    extra = 16
+    tokenizer = Tokenizer.from_folder(word_folder(added_tokens={"<x>": extra, "<y>": extra + 1}), BERT)
+    assert tokenizer.encode(["a<y>"])[0].ids == [CLS, A, extra + 1, SEP]
+    decoder = {str(extra): {"content": "<z>", "special": True, "lstrip": True}}
+    tokenizer = Tokenizer.from_folder(word_folder(tokenizer_config={"added_tokens_decoder": decoder}), BERT)
+    assert tokenizer.decode([A, extra, B]) == "a b"
+
+
+@pytest.mark.parametrize("table", [{"<x>": 99}, {"<x>": "one"}, {"<x>": None}])
+def test_added_tokens_that_do_not_fit_are_refused(word_folder: Folder, table: Any) -> None:
+    with pytest.raises(ModelError, match="added token"):
+        Tokenizer.from_folder(word_folder(added_tokens=table), BERT)
+
+
+def write_pairs(folder: Path, vocab: Any, merges: str) -> Path:
+    (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
+    (folder / "merges.txt").write_text(merges, encoding="utf-8")
+    return folder
+
+
+def test_vocab_json_with_merges_is_byte_level(byte_level: Library, tmp_path: Path) -> None:
+    source = byte_level()
+    stored = json.loads(source.to_str())["model"]
+    merges = "#version: 0.2\n" + "\n".join(" ".join(pair) for pair in stored["merges"]) + "\n"
+    tokenizer = Tokenizer.from_folder(write_pairs(tmp_path, stored["vocab"], merges), Frame())
+    text = "the cat 🦙 <|endoftext|>"
+    assert tokenizer.encode([text])[0].ids == source.encode(text).ids
+    assert tokenizer.decode(tokenizer.encode([text])[0].ids) == "the cat 🦙 "
+
+
+def test_vocab_json_of_gpt1_is_by_characters(tmp_path: Path) -> None:
+    vocab = {"<unk>": 0, "c": 1, "a": 2, "t</w>": 3, "ca": 4, "cat</w>": 5, "t": 6, "!</w>": 7}
+    tokenizer = Tokenizer.from_folder(write_pairs(tmp_path, vocab, "#version: 0.2\nc a\nca t</w>\n"), Frame())
+    assert tokenizer.encode(["CAT!"])[0].ids == [5, 7]
+    assert tokenizer.decode([5, 7]) == "cat !"
+
+
+@pytest.mark.parametrize(
+    ("vocab", "merges", "message"),
+    [
+        (
+            {"a": 0, "b": 1},
+            "#version: 0.2\na b c\n",
+            "merges.txt, line 2: expected two tokens and a space, found 'a b c'",
+        ),
+        ({"a": 0, "b": 1}, "a b\n", "make no tokenizer"),
+        ({"a": "x"}, "", "make no tokenizer"),
+        ({"a": -1}, "", "make no tokenizer"),
+        (["a"], "", "expected a JSON object, found list"),
+    ],
+)
+def test_damaged_pairs_are_refused(tmp_path: Path, vocab: Any, merges: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        Tokenizer.from_folder(write_pairs(tmp_path, vocab, merges), Frame())
+
+
+def test_a_vocabulary_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_bytes(b"a\n\xff\n")
+    with pytest.raises(ModelError, match=r"vocab\.txt: cannot be read as UTF-8"):
+        Tokenizer.from_folder(tmp_path, Frame())
+
+
+def test_no_tokenizer_names_what_was_looked_for_and_found(tmp_path: Path) -> None:
+    (tmp_path / "spiece.model").write_bytes(b"")
+    (tmp_path / "vocab.json").write_text("{}", encoding="utf-8")
+    expected = r"tokenizer\.json, vocab\.txt, and vocab\.json with merges\.txt; found spiece\.model, vocab\.json\. Sav"
+    with pytest.raises(ModelError, match=expected):
+        Tokenizer.from_folder(tmp_path, Frame())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "not a valid JSON"),
+        ("[]", "expected a JSON object"),
+        ('{"version": "1.0", "version": "1.0"}', "'version' is given twice"),
+        ('{"version": "1.0"}', "cannot be built: Model missing"),
+        ('{"version":"1.0","model":{"type":"BPE","vocab":{"a":0},"merges":[["a","b"]]}}', "`b` out of vocabulary"),
+        ('{"model":{"type":"Unigram","unk_id":9,"vocab":[["a",0.0]]}}', "cannot be built"),
+        (
+            '{"pre_tokenizer":{"type":"Split","pattern":{"Regex":"(("},"behavior":"Isolated","invert":false}}',
+            "cannot be built",
+        ),
+        ("[" * 100_000, "nested too deep"),
+    ],
+    ids=range(8),
+)
+def test_a_damaged_file_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "tokenizer.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ModelError, match=message):
+        Tokenizer.from_folder(tmp_path, Frame())
+
+
+def test_replacements_that_multiply_are_refused(json_folder: Folder, byte_level: Library) -> None:
+    library = byte_level()
+    library.normalizer = normalizers.Sequence([normalizers.Replace("a", "aa") for _ in range(60)])
+    with pytest.raises(ModelError, match="more than 64 times longer; it is made to do harm"):
+        Tokenizer.from_folder(json_folder(library), Frame())
+
+
+def test_harmless_replacements_pass(json_folder: Folder, byte_level: Library) -> None:
+    library = byte_level()
+    library.normalizer = normalizers.Sequence(
+        [normalizers.Replace("``", '"'), normalizers.Replace(Regex(" {2,}"), " ")]
+    )
+    library.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteLevel()])
+    tokenizer = Tokenizer.from_folder(json_folder(library), Frame())
+    assert tokenizer.decode(tokenizer.encode(["``the    cat"])[0].ids) == '"the cat'
+
+
+def test_endless_words_are_refused(json_folder: Folder) -> None:
+    library = tokenizers.Tokenizer(models.WordPiece({"[UNK]": 0}, unk_token="[UNK]", max_input_chars_per_word=10**9))
+    with pytest.raises(ModelError, match="max_input_chars_per_word is above 1000"):
+        Tokenizer.from_folder(json_folder(library), Frame())
+
+
+def test_an_exponential_pattern_ends_in_an_error(json_folder: Folder, byte_level: Library) -> None:
+    library = byte_level()
+    library.pre_tokenizer = pre_tokenizers.Split(Regex(r"(a+)+$"), "isolated")
+    tokenizer = Tokenizer.from_folder(json_folder(library), Frame())
+    started = time.perf_counter()
+    with pytest.raises(ModelError, match="fails on one of the texts 0 to 1: .*retry-limit"):
+        tokenizer.encode(["the cat", "a" * 5000 + "!"])
+    assert time.perf_counter() - started < 20
+    assert tokenizer.encode(["the cat"])[0].ids
+
+
+def test_a_word_without_an_unknown_token_is_an_error(json_folder: Folder) -> None:
+    library = tokenizers.Tokenizer(models.WordPiece({"a": 0}, unk_token="[UNK]"))
+    tokenizer = Tokenizer.from_folder(json_folder(library), Frame())
+    with pytest.raises(ModelError, match=r"the tokenizer fails .*Missing \[UNK\]"):
+        tokenizer.encode(["b"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "unit",
+    [" ", "a", "\r\n", "'", "1", "e\u0301\u0301", "中", "🦙", "\u200d", "a ", "[SEP]", "<|endoftext|>", "'s", "\u0301"],
+    ids=ascii,
+)
+@pytest.mark.parametrize("kind", ["word pieces", "byte pairs"])
+def test_time_is_linear_in_the_text(word_folder: Folder, byte_level: Library, kind: str, unit: str) -> None:
+    if kind == "word pieces":
+        tokenizer = Tokenizer.from_folder(word_folder(), BERT)
+    else:
+        tokenizer = Tokenizer(byte_level(), Frame())
+    characters = 25_000 // len(unit[0].encode())
+    short = (unit * characters)[:characters]
+
+    def seconds(text: str) -> float:
+        started = time.process_time()
+        tokenizer.encode([text])
+        return time.process_time() - started
+
+    def growth() -> float:
+        return min(seconds(short * 4) for _ in range(3)) / min(seconds(short) for _ in range(5))
+
+    assert any(growth() <= 2.5**2 for _ in range(4)), "four times the text takes more than 2.5 x 2.5 times as long"
