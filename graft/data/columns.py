@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -104,7 +105,7 @@ def _named(table: Table, role: Role, names: list[str], chosen: Mapping[str, str]
     if len(found) > 1 and not exact:
         raise DataError(
             f"{table.path}: several columns could be {role.name!r}: {_listed(found)}. "
-            f"Say which, as in --columns {role.name}={found[0]}"
+            f"Say which, as in --columns {_given(role, found[0])}"
         )
     return next(iter(exact or found), None)
 
@@ -137,18 +138,18 @@ def _missing(table: Table, missing: Sequence[Role], chosen: Mapping[str, str]) -
     looked = f" (nor {_listed(role.aliases)})" if role.aliases else ""
     free = [column for column in table.names if column not in chosen.values()]
     names = {_folded(column): column for column in free}
-    near = [
-        names[close]
-        for name in _all_names(role)
-        for close in difflib.get_close_matches(_folded(name), names, n=1, cutoff=0.7)
-    ]
+    near = [names[close] for name in _all_names(role) for close in difflib.get_close_matches(_folded(name), names, n=1)]
     meant = f" Did you mean {near[0]!r}?" if near else ""
-    example = (near or [column for column in free if _folded(column) not in _INDEX_NAMES] or ["NAME"])[0][:NAME_SHOWN]
+    example = (near or [column for column in free if _folded(column) not in _INDEX_NAMES] or ["NAME"])[0]
     hint = "" if chosen else " If these are values, not names, add a first line with the column names."
     return (
         f"{table.path}: no column {role.name!r}{looked}. {_columns_found(table)}{meant} "
-        f"Say which it is, as in --columns {role.name}={example}.{hint}"
+        f"Say which it is, as in --columns {_given(role, example)}.{hint}"
     )
+
+
+def _given(role: Role, column: str) -> str:
+    return shlex.quote(f"{role.name}={column if len(column) <= NAME_SHOWN else 'NAME'}")
 
 
 def _columns_found(table: Table, wanted: str | None = None) -> str:

@@ -62,7 +62,7 @@ def sniff(path: Path, start: str, *, usual: str, quotes: bool = True) -> Dialect
     Raises:
         DataError: two delimiters occur equally often.
     """
-    bare = _QUOTED.sub("", start) if quotes else start
+    bare = _QUOTED.sub('""', start) if quotes else start
     end = re.search(r"\r?\n|\r(?!\Z)", bare)
     header = bare[: end.start()] if end else bare
     counts = {delimiter: header.count(delimiter) for delimiter in DELIMITERS}
@@ -149,13 +149,12 @@ class _Rows:
         self.again: deque[str] = deque()
         self.number = 0
         self.width = 0  # 0 until the header has been read
-        line_end = "\r?\\Z" if dialect.newline == "\n" else "\\Z"
         delimiter = re.escape(dialect.delimiter)
         plain = f'[^"{delimiter}\r\n]*+'
         if dialect.plain_quotes:
             plain = f'(?:[^"{delimiter}\r\n][^{delimiter}\r\n]*+)?+'
         quoted = '"([^"]*+(?:""[^"]*+)*+)"'
-        self.field = re.compile(f"(?:{quoted}|({plain}))({delimiter}|{line_end})")
+        self.field = re.compile(f"(?:{quoted}|({plain}))({delimiter}|\r?\\Z)")
 
     def take(self) -> str | None:
         """Give the next line, without its line feed; None at the end."""
@@ -185,8 +184,7 @@ class _Rows:
             return self._scan_on(line)
 
     def _split(self, line: str) -> list[str]:
-        if self.dialect.newline == "\n" and line.endswith("\r"):
-            line = line[:-1]
+        line = line.removesuffix("\r")
         if self.dialect.stray in line:
             raise _MalformedError(f"{_LINE_END[self.dialect.stray]} in a field that is not quoted")
         self._check_width(1 + line.count(self.dialect.delimiter))
@@ -205,7 +203,7 @@ class _Rows:
             self.give_back(parts[1:] if more is None else [*parts[1:], more])
             raise _MalformedError(f"the quote opened in line {opened} is never closed")
         try:
-            return self._scan(self.dialect.newline.join(parts), spanning=True)
+            return self._scan(self.dialect.newline.join(parts))
         except _WidthError as error:
             raise _MalformedError(f"lines {opened}-{self.number}: {error}") from error
         except _MalformedError as error:
@@ -215,12 +213,12 @@ class _Rows:
                 f"the quote opened in line {opened} is not closed by the next that could, in line {closed}"
             ) from error
 
-    def _scan(self, row: str, *, spanning: bool = False) -> list[str]:
+    def _scan(self, row: str) -> list[str]:
         fields: list[str] = []
         at, more = 0, True
         while more:
             match = self.field.match(row, at)
-            if match is None or (spanning and '"' in (match[2] or "")):
+            if match is None:
                 raise self._fault(row, at)
             fields.append(match[2] if match[1] is None else match[1].replace('""', '"'))
             at, more = match.end(), match[3] == self.dialect.delimiter

@@ -99,6 +99,8 @@ def _row(line: str) -> dict[str, Any]:
         raise ValueError(f"not valid JSON: {error.msg}, at character {error.pos + 1}; {_EXPECTED}") from error
     if not isinstance(row, dict):
         raise ValueError(f"{_KIND.get(type(row), 'null')}; {_EXPECTED}")
+    if len(row) > COLUMNS:
+        raise ValueError(f"{len(row):,} keys; at most {COLUMNS:,} columns are read")
     if "\\u" in line:
         _check_text(row)
     return row

@@ -6,7 +6,6 @@ import codecs
 import contextlib
 import gzip
 import lzma
-import os
 import zlib
 from collections.abc import Iterator
 from io import BufferedReader
@@ -43,7 +42,7 @@ _MARKS = {
 _UNMARKED = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
 """What these mean for a file that has no byte order mark."""
 
-_NOT_FOR_FILES = {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "utf-7"}
+_NOT_FOR_FILES = {"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape", "utf-7"}
 _OFFERED = (
     "utf-8",
     "utf-16",
@@ -92,11 +91,11 @@ def unpacked(path: Path, packing: str = "") -> Iterator[bytes]:
     """
     total = 0
     try:
-        limit = max(UNPACKED_FREE, UNPACKED_RATIO * os.path.getsize(path)) if packing else None
-        with _opened(path, packing) as handle:
+        with path.open("rb") as packed, _unpacking(packed, packing) as handle:
             while block := handle.read(BLOCK):
                 total += len(block)
-                if limit is not None and total > limit:
+                # Measured against what has been unpacked so far, so that a bomb is met before it has grown.
+                if packing and total > max(UNPACKED_FREE, UNPACKED_RATIO * packed.tell()):
                     raise DataError(
                         f"{path}: unpacks to more than {UNPACKED_RATIO} times its size, as a decompression bomb does. "
                         "If its rows really repeat that much, unpack it first"
@@ -108,10 +107,10 @@ def unpacked(path: Path, packing: str = "") -> Iterator[bytes]:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _opened(path: Path, packing: str) -> gzip.GzipFile | lzma.LZMAFile | BufferedReader:
+def _unpacking(packed: BufferedReader, packing: str) -> gzip.GzipFile | lzma.LZMAFile | BufferedReader:
     if packing == ".gz":
-        return gzip.GzipFile(path, "rb")
-    return lzma.LZMAFile(path, "rb") if packing == ".xz" else path.open("rb")
+        return gzip.GzipFile(fileobj=packed, mode="rb")
+    return lzma.LZMAFile(packed, "rb") if packing == ".xz" else packed
 
 
 def decoded(path: Path, packing: str = "", encoding: str | None = None) -> tuple[str, Iterator[str]]:
@@ -157,7 +156,7 @@ def _known(encoding: str) -> str:
         codec = codecs.lookup(encoding)
     except (LookupError, ValueError):
         codec = None
-    if codec is None or codec.name in _NOT_FOR_FILES or not getattr(codec, "_is_text_encoding", True):
+    if codec is None or codec.name.replace("_", "-") in _NOT_FOR_FILES or not getattr(codec, "_is_text_encoding", True):
         raise UsageError(
             f"no text encoding {encoding!r}; {nearest(encoding, _OFFERED)} Others that Python knows work too"
         )
