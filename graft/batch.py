@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -97,18 +98,19 @@ def pack(
         start: tokens of each sequence already held by a cache.
 
     Raises:
-        DataError: there is no sequence, or one of them is empty.
+        DataError: there is no sequence, one of them is empty, ids are no whole numbers, or types or start do not fit.
     """
     lengths = tuple(len(sequence) for sequence in sequences)
     if not lengths or not all(lengths):
         found = f"sequence {lengths.index(0)} of {len(lengths)} has no tokens" if lengths else "no sequences at all"
         raise DataError(f"nothing to pack: {found}; every sequence needs at least one token")
-    ids = [token for sequence in sequences for token in sequence]
+    if start is not None and len(start) != len(lengths):
+        raise DataError(f"{len(start)} starts for {len(lengths)} sequences")
     batch = Packed(
-        torch.tensor(ids, dtype=torch.int64),
+        _numbers([token for sequence in sequences for token in sequence], "token ids"),
         torch.tensor(lengths, dtype=torch.int64),
         _flat_types(types, lengths),
-        None if start is None else torch.tensor(start, dtype=torch.int64),
+        None if start is None else _numbers(start, "starts"),
     )
     batch.__dict__["lengths"] = lengths
     return batch
@@ -117,8 +119,26 @@ def pack(
 def _flat_types(types: Sequence[Sequence[int] | None] | None, lengths: tuple[int, ...]) -> Tensor | None:
     if types is None or all(one is None for one in types):
         return None
+    found = tuple(length if one is None else len(one) for one, length in zip(types, lengths, strict=False))
+    if found != lengths or len(types) != len(lengths):
+        raise DataError(f"token types for sequences of {_few(found)} tokens, the sequences have {_few(lengths)}")
     filled = [one if one is not None else [0] * length for one, length in zip(types, lengths, strict=True)]
-    return torch.tensor([kind for one in filled for kind in one], dtype=torch.int64)
+    return _numbers([kind for one in filled for kind in one], "token types")
+
+
+def _few(lengths: Sequence[int]) -> str:
+    return ", ".join(map(str, lengths[:8])) + (", ..." if len(lengths) > 8 else "")
+
+
+def _numbers(values: Sequence[int], what: str) -> Tensor:
+    """Whole numbers as a tensor; torch would cut fractions off without a word."""
+    try:
+        numbers = np.array(values)
+    except ValueError as error:
+        raise DataError(f"{what} must be whole numbers, found lists of several lengths") from error
+    if numbers.ndim != 1 or not np.can_cast(numbers.dtype, np.int64):
+        raise DataError(f"{what} must be whole numbers, found {numbers.dtype} of shape {numbers.shape}")
+    return torch.from_numpy(numbers.astype(np.int64, copy=False))
 
 
 def by_length(lengths: Sequence[int], tokens: int) -> list[list[int]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,11 @@ from graft.model.transformer import Transformer
 from graft.shards import INDEX, SINGLE, Shards
 from graft.weights import Match, match, write
 
-CHUNK = 2**22
+CHUNK = 2**20
 """Values converted at a time, so that a large tensor never stands twice in memory."""
+
+CONFIG_BYTES = 16 * 2**20
+"""Larger configurations are refused before they are read; one with 20,000 labels has 1 MiB."""
 
 SHARD_BYTES = 5 * 10**9
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -94,11 +99,14 @@ def read_config(folder: Path) -> tuple[dict[str, Any], Family, str, Config]:
     path = folder / "config.json"
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder")
-    published = read_json(path)
+    published = read_json(path, CONFIG_BYTES)
     try:
         family = families.find(published.get("model_type"))
         architecture = _architecture(family, published)
-        return published, family, architecture, family.config(published)
+        config = family.config(published)
+        if architecture in family.heads:
+            family.heads[architecture].options(published)
+        return published, family, architecture, config
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -109,7 +117,8 @@ def _architecture(family: Family, published: Mapping[str, Any]) -> str:
     listed = published.get("architectures") or [family.bare]
     valid = [family.bare, *family.heads]
     if not isinstance(listed, list) or listed[0] not in valid:
-        raise ModelError(f"the class {listed!r} is not one Graft loads: {nearest(str(listed), valid)}")
+        found = listed[0] if isinstance(listed, list) else listed
+        raise ModelError(f"the class {found!r:.60} is not one Graft loads: {nearest(str(found)[:60], valid)}")
     return str(listed[0])
 
 
@@ -132,8 +141,10 @@ def load(folder: Path, *, dtype: torch.dtype) -> Loaded:
     own = {f"backbone.{name}": value.shape for name, value in backbone.state_dict().items()}
     wanted = {name for rule in grafting.rules if not rule.optional for name in rule.names}
     rules = [*family.rules, *grafting.rules]
-    found = match(rules, shards.entries, own.keys() | wanted, family.prefix, str(folder))
-    _check_shapes(folder, shards, found, own)
+    found, faults = match(rules, shards.entries, own.keys() | wanted, family.prefix)
+    faults += _misshaped(shards, found, own)
+    if faults:
+        raise ModelError(f"{folder}: the weights do not fit the configuration: " + "; ".join(faults))
     values = _values(shards, found, dtype)
     backbone.load_state_dict({n.removeprefix("backbone."): t for n, t in values.items() if n in own}, assign=True)
     head = {name.removeprefix("head."): tensor for name, tensor in values.items() if name not in own}
@@ -151,7 +162,7 @@ def _believable(folder: Path, config: Config, shards: Shards) -> None:
         )
 
 
-def _check_shapes(folder: Path, shards: Shards, found: list[Match], own: Mapping[str, torch.Size]) -> None:
+def _misshaped(shards: Shards, found: list[Match], own: Mapping[str, torch.Size]) -> list[str]:
     faults = []
     for one in found:
         entry = shards.entries[one.theirs]
@@ -161,33 +172,35 @@ def _check_shapes(folder: Path, shards: Shards, found: list[Match], own: Mapping
             faults.append(f"{one.theirs} has shape {list(entry.shape)}, the configuration asks for {list(wrong)}")
         if not entry.dtype.is_floating_point:
             faults.append(f"{one.theirs} holds {entry.dtype}, expected floating-point numbers")
-    if faults:
-        raise ModelError(f"{folder}: the weights do not fit the configuration: " + "; ".join(faults))
+    return faults
 
 
 def _values(shards: Shards, found: list[Match], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Every tensor in this dtype: the file's own pages where dtype and layout fit, else a converted copy."""
     values = {}
     for one in found:
-        kept = False
-        for name, part in one.parts(shards.tensor(one.theirs)):
-            values[name] = _convert(part, dtype)
-            kept = kept or values[name].data_ptr() == part.data_ptr()
+        whole, kept = shards.tensor(one.theirs), False
+        for name, part in one.parts(whole):
+            if part.dtype == dtype and part.is_contiguous():
+                values[name], kept = part, True
+                continue
+            values[name] = torch.empty(part.shape, dtype=dtype)
+            for done in _copy(part, values[name]):
+                if part.is_contiguous():
+                    shards.release(one.theirs, part.data_ptr() - whole.data_ptr() + done)
         if not kept:
             shards.release(one.theirs)
     return values
 
 
-def _convert(part: Tensor, dtype: torch.dtype) -> Tensor:
-    """The tensor itself where dtype and layout fit, else a converted copy made in small pieces."""
-    if part.dtype == dtype and part.is_contiguous():
-        return part
-    if part.dim() == 0:
-        return part.to(dtype)
-    copy = torch.empty(part.shape, dtype=dtype)
-    rows = max(1, CHUNK * part.shape[0] // max(1, part.numel()))
-    for start in range(0, part.shape[0], rows):
-        copy[start : start + rows].copy_(part[start : start + rows])
-    return copy
+def _copy(source: Tensor, target: Tensor) -> Iterator[int]:
+    """Copy in small pieces, and say after each how many bytes of the source have been read."""
+    if source.dim() == 0:
+        source, target = source[None], target[None]
+    rows = max(1, CHUNK * len(source) // max(1, source.numel()))
+    for start in range(0, len(source), rows):
+        target[start : start + rows].copy_(source[start : start + rows])
+        yield min(start + rows, len(source)) * source[0].nbytes
 
 
 def save(
@@ -223,14 +236,23 @@ def save(
     ours |= {f"head.{name}": value for name, value in head.items()}
     tensors = {name: value.detach().cpu() for name, value in write(family.table(architecture), ours).items()}
     entries = family.heads[architecture].publish(options) if architecture in family.heads else {}
-    kept = {key: published[key] for key in KEPT if key in published}
+    kept = {key: published[key] for key in KEPT if key in published and _plain(published[key])}
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     record = {"architectures": [architecture], **family.publish(config), **kept, **entries, "dtype": dtype}
     try:
         _save_tensors(folder, tensors, shard_bytes)
         write_json(folder / "config.json", record)
+        for file in folder.glob("*.safetensors"):
+            shutil.copymode(folder / "config.json", file)  # safetensors writes files only their owner may read
     except SafetensorError as error:
         raise StorageError(f"{folder}: the weights could not be written: {error}") from error
+
+
+def _plain(value: object) -> bool:
+    """A token id, a list of them, a rate, a yes or no, or nothing."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, int) or isinstance(value, list) and all(map(_plain, value))
 
 
 def _save_tensors(folder: Path, tensors: dict[str, Tensor], shard_bytes: int) -> None:

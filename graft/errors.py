@@ -69,3 +69,12 @@ def nearest(found: str, choices: Iterable[str]) -> str:
         return listed
     meant = next(name for name in names if name.lower() == close[0])
     return f"did you mean {meant!r}? {listed}"
+
+
+def listed(names: Iterable[str]) -> str:
+    r"""Names for a message, sorted, on one line whatever they hold.
+
+    >>> listed(["b", "a", "two\nlines"])
+    "a, b, 'two\\nlines'"
+    """
+    return ", ".join(name if name.isprintable() and name else repr(name) for name in sorted(names))

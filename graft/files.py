@@ -6,7 +6,9 @@ import contextlib
 import json
 import os
 import shutil
+import stat
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,30 +23,46 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Build an object from its pairs; a key given twice is an error, since readers disagree on which one counts."""
     built = dict(pairs)
     if len(built) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"the key {twice[0]!r} is given twice")
+        counted = Counter(name for name, _ in pairs)
+        twice = min(name for name, count in counted.items() if count > 1)
+        raise ValueError(f"the key {twice!r:.100} is given twice")
     return built
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, largest: int = JSON_BYTES) -> dict[str, Any]:
     """Read one JSON object from a file of a model folder.
 
     Raises:
-        ModelError: absent, larger than JSON_BYTES, not UTF-8, not JSON, not an object, too deep, or a key given twice.
+        ModelError: absent, no file, larger than so many bytes, not UTF-8, not JSON, not an object, too deep, or a key
+            given twice.
     """
+    value = _json(path, largest)
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def read_json_list(path: Path, largest: int = JSON_BYTES) -> list[Any]:
+    """As ``read_json``, for a file that holds an array."""
+    value = _json(path, largest)
+    if not isinstance(value, list):
+        raise ModelError(f"{path}: expected a JSON array, found {type(value).__name__}")
+    return value
+
+
+def _json(path: Path, largest: int) -> Any:
     try:
-        if path.stat().st_size > JSON_BYTES:
-            raise ModelError(f"{path}: {path.stat().st_size} bytes of JSON, expected at most {JSON_BYTES}")
-        value = json.loads(path.read_bytes().decode("utf-8"), object_pairs_hook=unique_keys)
+        status = path.stat()
+        if status.st_size > largest:
+            raise ModelError(f"{path}: {status.st_size} bytes of JSON, expected at most {largest}")
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            raise ModelError(f"{path}: is a device or a pipe, expected a file")
+        return json.loads(path.read_bytes().decode("utf-8"), object_pairs_hook=unique_keys)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else error
         raise ModelError(f"{path}: not a valid JSON file: {reason}") from error
-    if not isinstance(value, dict):
-        raise ModelError(f"{path}: expected a JSON object, found {type(value).__name__}")
-    return value
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -68,27 +86,26 @@ def replacing(target: Path) -> Iterator[Path]:
         hold = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
     except OSError as error:
         raise StorageError(f"{target}: cannot be written: {error.strerror}. Choose another place with --out") from error
+    new, old = hold / "new", hold / "old"
     try:
-        new = hold / "new"
         yield new
         _sync(new)
-        _swap_in(new, target, hold / "old")
+        _swap_in(new, target, old)
     except OSError as error:
         raise StorageError(
             f"{target}: cannot be written: {error.strerror or error}. What was there before is unharmed"
         ) from error
     finally:
+        # Here and not beside the renaming: an interrupt can come between any two steps there.
+        if old.exists() and not target.exists():
+            os.rename(old, target)
         shutil.rmtree(hold, ignore_errors=True)
 
 
 def _swap_in(new: Path, target: Path, old: Path) -> None:
     if new.is_dir() and target.exists():
         os.rename(target, old)
-        try:
-            os.rename(new, target)
-        except BaseException:
-            os.rename(old, target)
-            raise
+        os.rename(new, target)
     else:
         os.replace(new, target)
     _sync_one(target.parent)

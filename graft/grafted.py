@@ -17,8 +17,8 @@ from graft.batch import Packed
 from graft.errors import DataError, ModelError, StorageError
 from graft.families import Family
 from graft.files import read_json, replacing
-from graft.heads import Answer, Embed, Head
-from graft.inference import Progress, run_all
+from graft.heads import Answer, Embed, Head, Pooled
+from graft.inference import Progress, check_encodings, choose_device, run_all
 from graft.model.transformer import Transformer
 from graft.sealed import Golden, Settings, Text
 from graft.text import Encoding, Tokenizer
@@ -99,7 +99,9 @@ class Model(nn.Module):
 
     def encode(self, texts: Sequence[Text]) -> list[Encoding]:
         """Texts as token ids in the family's frame, cut to the model's limit as its overflow rule says."""
-        return self.tokenizer.encode(texts, limit=self.limit, overflow=self.settings.overflow)
+        encodings = self.tokenizer.encode(texts, limit=self.limit, overflow=self.settings.overflow)
+        check_encodings(encodings, self.backbone.config, self.folder)
+        return encodings
 
     def embed(self, texts: Sequence[Text], progress: Progress | None = None) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Texts as vectors, float32 (n, D).
@@ -162,7 +164,7 @@ class Model(nn.Module):
         def keep(indices: list[int], batch: Packed) -> None:
             hidden_TD = self.backbone(batch)
             output = hidden_TD if head is None else head(hidden_TD, batch)
-            per_token = output.shape[0] != len(batch.lengths) or (head is not None and head.kind == "next")
+            per_token = output.shape[0] != len(batch.lengths) or head is None or head.kind == "next"
             parts = output.split(batch.lengths) if per_token else output
             for index, part in zip(indices, parts, strict=True):
                 found[index] = part.cpu()
@@ -173,6 +175,10 @@ class Model(nn.Module):
     def _check_ids(self, sequences: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
         size = self.backbone.config.vocab_size
         for number, sequence in enumerate(sequences):
+            if isinstance(sequence, str):
+                raise DataError(
+                    f"sequence {number} is text, expected token ids; model.encode([text])[0].ids gives them"
+                )
             if len(sequence) == 0 or not (min(sequence) >= 0 and max(sequence) < size):
                 found = f"ids from {min(sequence)} to {max(sequence)}" if len(sequence) else "no ids"
                 raise DataError(f"sequence {number} has {found}, expected at least one, each from 0 to {size - 1}")
@@ -203,14 +209,17 @@ class Model(nn.Module):
         embedding = self.backbone.token_embedding
         head = heads.make(kind, {**body, **options}, embedding)
         heads.initialize(head, self.backbone.config.initializer_range)
-        head.load_state_dict({k: v for k, v in self.spare.items() if k in head.state_dict()}, strict=False)
+        if isinstance(self.head, Pooled) and self.head.dense is not None:
+            self.spare |= {f"dense.{name}": tensor.detach() for name, tensor in self.head.dense.state_dict().items()}
+        taken = {name: self.spare[name] for name in head.state_dict() if name in self.spare}
+        heads.check_shapes(self.folder, head.state_dict(), taken)
+        head.load_state_dict(taken, strict=False)
         self.head = head.to(dtype=self.dtype, device=self.device).train(self.training)
 
     def seal(self, inputs: Sequence[Text], settings: Settings) -> None:
         """Take on new settings with golden inputs, whose outputs are computed now (best from float32 weights)."""
         self.settings = settings
-        outputs = self._outputs(self.encode(inputs))
-        rows = tuple(tuple(round(value, 6) for value in output.float().tolist()) for output in outputs)
+        rows = tuple(tuple(round(value, 6) for value in output.tolist()) for output in self._golden_outputs(inputs))
         self.settings = dataclasses.replace(settings, golden=Golden(inputs=tuple(inputs), outputs=rows))
 
     def verify(self) -> None:
@@ -222,7 +231,12 @@ class Model(nn.Module):
         golden = self.settings.golden
         if golden is None:
             raise ModelError(f"{self.folder}: {sealed.NAME} holds no golden inputs to replay")
-        sealed.compare(self.folder, golden, self._outputs(self.encode(golden.inputs)), self.dtype)
+        sealed.compare(self.folder, golden, self._golden_outputs(golden.inputs), self.dtype)
+
+    def _golden_outputs(self, inputs: Sequence[Text]) -> list[Tensor]:
+        """One row of numbers for each input; where a model gives a row for each token, one number sums it up."""
+        outputs = (output.float() for output in self._outputs(self.encode(inputs)))
+        return [output if output.dim() == 1 else output.logsumexp(-1) for output in outputs]
 
     def save(self, folder: str | Path, files: Mapping[str, str] | None = None) -> Path:
         """Write the model as a Hugging Face folder with graft.json; a folder there is replaced when all is written.
@@ -296,7 +310,7 @@ def load(
     Raises:
         HubError: the reference leads nowhere.
         ModelError: the folder is damaged or unsupported, or its golden inputs answer differently.
-        UsageError: an unknown dtype.
+        UsageError: an unknown dtype or device.
     """
     folder = hub.resolve(ref, revision=revision)
     loaded = checkpoint.load(folder, dtype=checkpoint.choose_dtype(dtype))
@@ -312,7 +326,7 @@ def load(
         spare=spare,
     )
     model.eval()
-    model.to("cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device)
+    model.to(choose_device(device))
     if verify:
         model.verify()
     return model
@@ -342,18 +356,16 @@ def _head(folder: Path, loaded: checkpoint.Loaded) -> tuple[Head | None, dict[st
         return pooling.read(folder), loaded.head
     options = grafting.options(loaded.published)
     embedding = loaded.backbone.token_embedding
-    head = heads.make(grafting.kind, options, embedding).to(embedding.weight.dtype)
-    if getattr(head, "tied", False):
-        return head.eval(), {}
+    with torch.device("meta"):  # its weights are in the file
+        head = heads.make(grafting.kind, options, embedding)
     own, given = head.state_dict(), loaded.head
-    faults = [f"{name} is missing" for name in own if name not in given]
-    faults += [
-        f"{name} has shape {list(given[name].shape)}, config.json asks for {list(own[name].shape)}"
-        for name in own
-        if name in given and given[name].shape != own[name].shape
-    ]
-    if faults:
-        raise ModelError(f"{folder}: the head's weights do not fit the configuration: {'; '.join(faults)}")
+    if getattr(head, "tied", False):
+        if not all(torch.equal(tensor, embedding.weight) for tensor in given.values()):
+            raise ModelError(
+                f"{folder}: config.json ties the output matrix to the token embedding, the file has another"
+            )
+        return head.eval(), {}
+    heads.check_shapes(folder, own, given, [f"{name} is missing" for name in own if name not in given])
     head.load_state_dict({name: given[name] for name in own}, assign=True)
     return head.eval(), {name: tensor for name, tensor in given.items() if name not in own}
 

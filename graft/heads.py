@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -156,7 +157,7 @@ class Regress(Pooled):
 
     def __init__(self, size: int, *, labels: Sequence[str] = ("score",), **body: Any) -> None:
         if len(labels) != 1:
-            raise ModelError(f"a regression gives one number, config.json names {len(labels)} labels: {labels}")
+            raise ModelError(f"a regression gives one number, found {len(labels)} labels for it")
         super().__init__(size, 1, **body)
         self.labels = tuple(labels)
 
@@ -264,3 +265,22 @@ def initialize(head: Head, deviation: float) -> None:
             nn.init.normal_(layer.weight, std=deviation)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def check_shapes(
+    folder: Path, own: Mapping[str, Tensor], given: Mapping[str, Tensor], faults: Sequence[str] = ()
+) -> None:
+    """Compare the weights a folder gives with those a head has.
+
+    Raises:
+        ModelError: naming at once the faults handed in and every weight of another shape.
+    """
+    misshaped = [
+        f"{name} has shape {list(given[name].shape)}, config.json asks for {list(own[name].shape)}"
+        for name in own
+        if name in given and given[name].shape != own[name].shape
+    ]
+    if faults or misshaped:
+        raise ModelError(
+            f"{folder}: the head's weights do not fit the configuration: {'; '.join([*faults, *misshaped])}"
+        )

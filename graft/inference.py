@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from graft.batch import Packed, by_length, pack
+from graft.errors import DataError, ModelError, UsageError
+from graft.model.config import Config
+from graft.text import Encoding
 
 TOKENS = 1024
 """Tokens in a batch: enough rows for full-speed matrix products, few enough that everything stays in cache."""
@@ -56,3 +60,37 @@ def computing(model: nn.Module, dtype: torch.dtype) -> Iterator[dict[nn.Paramete
     finally:
         for parameter, values in masters.items():
             parameter.data = values
+
+
+def check_encodings(encodings: Sequence[Encoding], config: Config, folder: Path) -> None:
+    """Refuse what the embeddings have no row for.
+
+    Raises:
+        DataError: an empty text.
+        ModelError: the tokenizer belongs to another model.
+    """
+    for number, encoding in enumerate(encodings):
+        if not encoding.ids:
+            raise DataError(f"text {number} (counting from 0) is empty, expected at least one token")
+        if max(encoding.ids) >= config.vocab_size:
+            raise ModelError(
+                f"{folder}: the tokenizer gives token {max(encoding.ids)}, the model knows {config.vocab_size} tokens; "
+                "one of the two belongs to another model"
+            )
+        if encoding.types and max(encoding.types) >= max(1, config.token_types):
+            raise ModelError(f"{folder}: this model tells no second text from the first (type_vocab_size)")
+
+
+def choose_device(name: str) -> torch.device:
+    """The device a name stands for; "auto" is a GPU where there is one.
+
+    Raises:
+        UsageError: there is no such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        found = str(error).partition("\n")[0]
+        raise UsageError(f"device {name!r} cannot be used here: {found}. Choose auto, cpu, cuda or cuda:N") from error

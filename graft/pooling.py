@@ -5,16 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from graft.errors import ModelError
-from graft.files import read_json, write_json
+from graft.files import read_json, read_json_list, write_json
 from graft.heads import Embed
 
 POOLING = {"pooling_mode_cls_token": "first", "pooling_mode_mean_tokens": "mean", "pooling_mode_lasttoken": "last"}
 
 
 def read(folder: Path) -> Embed | None:
-    """How a sentence-transformers folder pools, or None where it is not one."""
+    """How a sentence-transformers folder pools, or None where it is not one.
+
+    Raises:
+        ModelError: it does more to a text than pool and normalize, or a file is damaged.
+    """
     if not (folder / "modules.json").is_file():
         return None
+    kinds = _modules(folder / "modules.json")
     path = folder / "1_Pooling" / "config.json"
     stated = read_json(path) if path.is_file() else {"pooling_mode_mean_tokens": True}
     modes = [key for key, value in stated.items() if key.startswith("pooling_mode") and value is True]
@@ -22,8 +27,19 @@ def read(folder: Path) -> Embed | None:
         modes = [f"pooling_mode_{stated['pooling_mode']}_tokens"]
     if len(modes) != 1 or modes[0] not in POOLING:
         raise ModelError(f"{path}: pools by {modes}; Graft pools by one of: {', '.join(POOLING)}")
-    normalize = "Normalize" in (folder / "modules.json").read_text(encoding="utf-8")
-    return Embed(pool=POOLING[modes[0]], normalize=normalize)  # type: ignore[arg-type]
+    return Embed(pool=POOLING[modes[0]], normalize="Normalize" in kinds)  # type: ignore[arg-type]
+
+
+def _modules(path: Path) -> list[str]:
+    """The kinds of modules a text goes through; what Graft does not have would change every embedding."""
+    types = [module.get("type") if isinstance(module, dict) else None for module in read_json_list(path)]
+    kinds = [str(name).rpartition(".")[2] for name in types]
+    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        raise ModelError(
+            f"{path}: the text goes through {', '.join(kinds) or 'nothing'}; "
+            "Graft has Transformer, Pooling and then, if wanted, Normalize"
+        )
+    return kinds
 
 
 def write(folder: Path, head: Embed, size: int, limit: int) -> None:

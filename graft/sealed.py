@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,15 +65,27 @@ def read(folder: Path) -> Settings:
         raise ModelError(f"{path}: format {content.get('graft')!r}, this version of Graft reads {FORMAT}")
     try:
         golden = content.get("golden")
-        return Settings(
+        settings = Settings(
             task=content.get("task"),
             limit=content.get("limit"),
             overflow=content.get("overflow", "truncate"),
             made=dict(content.get("made", {})),
             golden=_golden(golden) if golden else None,
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{path}: damaged: {error}") from error
+        _check(settings)
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
+        raise ModelError(f"{path}: damaged: {type(error).__name__}: {error}") from error
+    return settings
+
+
+def _check(settings: Settings) -> None:
+    task, limit, overflow = settings.task, settings.limit, settings.overflow
+    if task is not None and not isinstance(task, str):
+        raise ValueError(f"task is {task!r:.60}, expected a name")
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+        raise ValueError(f"limit is {limit!r:.60}, expected a number of tokens")
+    if overflow not in ("truncate", "error"):
+        raise ValueError(f"overflow is {overflow!r:.60}, expected 'truncate' or 'error'")
 
 
 def _golden(content: dict[str, Any]) -> Golden:
@@ -80,6 +93,8 @@ def _golden(content: dict[str, Any]) -> Golden:
     outputs = tuple(tuple(float(value) for value in row) for row in content["outputs"])
     if len(inputs) != len(outputs):
         raise ValueError(f"{len(inputs)} golden inputs with {len(outputs)} outputs")
+    if not all(math.isfinite(value) for row in outputs for value in row):
+        raise ValueError("a golden output is not finite")
     return Golden(inputs=inputs, outputs=outputs)
 
 
@@ -108,7 +123,7 @@ def compare(folder: Path, golden: Golden, outputs: Sequence[Tensor], dtype: torc
     for text, expected, output in zip(golden.inputs, golden.outputs, outputs, strict=True):
         found = output.detach().float().flatten().tolist()
         bound = TOLERANCE[dtype] * max(1.0, *(abs(value) for value in expected))
-        if len(found) != len(expected) or any(abs(a - b) > bound for a, b in zip(found, expected, strict=True)):
+        if len(found) != len(expected) or not all(abs(a - b) <= bound for a, b in zip(found, expected, strict=True)):
             drifted.append((text, expected, found))
     if drifted:
         text, expected, found = drifted[0]

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from graft.errors import ModelError
+from graft.errors import ModelError, listed
 from graft.files import read_json, unique_keys
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -70,9 +70,9 @@ class Shards:
                 if name in self.entries:
                     raise ModelError(f"{file}: tensor {name!r} is also in {self.entries[name].file.name}")
                 self.entries[name] = entry
-        absent = sorted(set(promised) - set(self.entries))
+        absent = set(promised) - self.entries.keys()
         if absent:
-            raise ModelError(f"{folder / INDEX}: these tensors are in none of the shards: {', '.join(absent)}")
+            raise ModelError(f"{folder / INDEX}: these tensors are in none of the shards: {listed(absent)}")
 
     def tensor(self, name: str) -> Tensor:
         """A view of one tensor's bytes in the file."""
@@ -84,14 +84,21 @@ class Shards:
         pages = self._map(entry.file)
         if entry.begin % size:
             raw = torch.frombuffer(pages, dtype=torch.uint8, count=count * size, offset=entry.begin).clone()
+            self.release(name)
             return raw.view(entry.dtype).view(entry.shape)
         return torch.frombuffer(pages, dtype=entry.dtype, count=count, offset=entry.begin).view(entry.shape)
 
-    def release(self, name: str) -> None:
-        """Give the memory of a tensor's pages back; only for tensors nothing refers to any more."""
+    def release(self, name: str, until: int | None = None) -> None:
+        """Give the memory of a tensor's pages back; they are read from the file again if they are needed again.
+
+        Args:
+            name: a tensor nobody has changed.
+            until: only its first so many bytes.
+        """
         entry = self.entries[name]
         start = entry.begin + -entry.begin % mmap.PAGESIZE
-        length = (entry.end - start) // mmap.PAGESIZE * mmap.PAGESIZE
+        end = entry.end if until is None else entry.begin + until
+        length = (end - start) // mmap.PAGESIZE * mmap.PAGESIZE
         if length > 0 and hasattr(mmap, "MADV_DONTNEED"):
             self._map(entry.file).madvise(mmap.MADV_DONTNEED, start, length)
 
@@ -104,9 +111,9 @@ class Shards:
 
 def _files(folder: Path) -> tuple[list[Path], list[str]]:
     """The shards of a folder, and the tensor names its index promises."""
-    if (folder / SINGLE).is_file():
+    if _is_file(folder / SINGLE):
         return [folder / SINGLE], []
-    if (folder / INDEX).is_file():
+    if _is_file(folder / INDEX):
         placed = read_json(folder / INDEX).get("weight_map")
         if not isinstance(placed, dict) or not all(isinstance(name, str) for name in placed.values()):
             raise ModelError(f"{folder / INDEX}: 'weight_map' must be an object of tensor name to file name")
@@ -121,9 +128,17 @@ def _inside(folder: Path, name: str) -> Path:
         raise ModelError(
             f"{folder / INDEX}: refuses the file name {name!r}: shards lie beside the index, *.safetensors"
         )
-    if not path.is_file():
+    if not _is_file(path):
         raise ModelError(f"{folder / INDEX}: the shard {name!r} is missing; fetch it again")
     return path
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a file can be read there, also by way of a link, as the hub's cache has them."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise ModelError(f"{path.parent}: {path.name:.80}: cannot be read: {error.strerror}") from error
 
 
 def _nothing_here(folder: Path) -> str:
@@ -142,12 +157,12 @@ def _nothing_here(folder: Path) -> str:
 def _entries(file: Path) -> dict[str, Entry]:
     """Check one file with the reference reader, then take the places of its tensors from the header."""
     try:
-        with safe_open(file, framework="pt") as opened:
-            known = set(opened.keys())
         with file.open("rb") as handle:
             size = int.from_bytes(handle.read(8), "little")
             if size > HEADER_BYTES:
                 raise ModelError(f"{file}: a header of {size} bytes, expected at most {HEADER_BYTES}")
+            with safe_open(file, framework="pt") as opened:
+                known = set(opened.keys())
             header = json.loads(handle.read(size), object_pairs_hook=unique_keys)
     except OSError as error:
         raise ModelError(f"{file}: cannot be read: {error.strerror or error}") from error

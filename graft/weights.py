@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from graft.errors import ModelError
+from graft.errors import ModelError, listed
 
-_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)|^\d+(?=\.)")
+_NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)|^[0-9]+(?=\.)")
 _PLACES = ("{n}", "{m}")
 
 
@@ -85,8 +86,8 @@ def template(name: str) -> tuple[str, dict[str, str]]:
 
 
 def match(
-    rules: Sequence[Rule], names: Collection[str], expected: Collection[str], prefix: str = "", where: str = "weights"
-) -> list[Match]:
+    rules: Sequence[Rule], names: Collection[str], expected: Collection[str], prefix: str = ""
+) -> tuple[list[Match], list[str]]:
     """Find the rule of every tensor in a file.
 
     Args:
@@ -94,39 +95,36 @@ def match(
         names: the tensors the file holds.
         expected: our names that must be filled.
         prefix: what the file may put before the family's names.
-        where: the file, for the error.
 
-    Raises:
-        ModelError: naming at once every tensor that has no rule or no place, every one placed twice, and every weight
-            that would stay unset.
+    Returns:
+        What was found, and the faults in words: every tensor that has no rule or no place, every one placed twice, and
+        every weight that would stay unset.
     """
     table = {rule.theirs: rule for rule in (*rules, *prefixed(rules, prefix))}
+    wanted = set(expected)
     found, strangers = [], []
     for name in names:
         pattern, numbers = template(name)
-        rule = table.get(pattern)
+        rule = None if "{" in name else table.get(pattern)
         ours = tuple(one.format(**numbers) for one in rule.names) if rule else ()
-        if rule is None or any(one not in expected and not rule.optional for one in ours):
+        if rule is None or any(one not in wanted and not rule.optional for one in ours):
             strangers.append(name)
         elif ours:
             found.append(Match(name, ours, rule))
-    placed = [name for one in found for name in one.names]
-    _complain(where, strangers, sorted(set(expected) - set(placed)), sorted({n for n in placed if placed.count(n) > 1}))
-    return found
+    placed = Counter(name for one in found for name in one.names)
+    faults = {
+        "tensors without a place in this model": strangers,
+        "tensors missing": _published(rules, wanted - placed.keys()),
+        "tensors given twice": _published(rules, {name for name, count in placed.items() if count > 1}),
+    }
+    return found, [f"{what} ({len(which)}): {listed(which)}" for what, which in faults.items() if which]
 
 
-def _complain(where: str, strangers: list[str], unset: list[str], twice: list[str]) -> None:
-    faults = [
-        f"{len(names)} {what}: {', '.join(names)}"
-        for what, names in (
-            ("tensors have no place in this model", sorted(strangers)),
-            ("weights are missing", unset),
-            ("weights are given twice", twice),
-        )
-        if names
-    ]
-    if faults:
-        raise ModelError(f"{where}: the weights do not fit the configuration: " + "; ".join(faults))
+def _published(rules: Sequence[Rule], ours: Collection[str]) -> set[str]:
+    """What our names are called in files."""
+    table = {name: rule for rule in rules for name in rule.names}
+    split = {name: template(name) for name in ours}
+    return {table[p].theirs.format(**numbers) if p in table else name for name, (p, numbers) in split.items()}
 
 
 def write(rules: Sequence[Rule], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -145,10 +143,13 @@ def write(rules: Sequence[Rule], tensors: Mapping[str, Tensor]) -> dict[str, Ten
             homeless.append(name)
             continue
         parts = [one.format(**numbers) for one in rule.names]
+        lacking = [part for part in parts if part not in tensors]
+        if lacking:
+            raise ModelError(f"{rule.theirs.format(**numbers)} lacks {listed(lacking)}")
         if name != parts[0]:
             continue
         joined = torch.cat([tensors[part] for part in parts]) if len(parts) > 1 else tensors[name]
         published[rule.theirs.format(**numbers)] = (joined.t() if rule.transposed else joined).contiguous()
     if homeless:
-        raise ModelError(f"no published name for {', '.join(sorted(homeless))}: this family cannot hold them")
+        raise ModelError(f"no published name for {listed(homeless)}: this family cannot hold them")
     return published

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from graft.errors import ModelError, nearest
+from graft.errors import ModelError, listed, nearest
 from graft.model.config import Config
 from graft.model.transformer import Transformer
 from graft.text import Frame
@@ -93,7 +94,7 @@ def find(model_type: object) -> Family:
     """
     own = names()
     if model_type not in own:
-        raise ModelError(f"model_type {model_type!r} is not one Graft knows: {nearest(str(model_type), own)}")
+        raise ModelError(f"model_type {model_type!r:.60} is not one Graft knows: {nearest(str(model_type)[:60], own)}")
     family = importlib.import_module(f"{__name__}.{own[own.index(str(model_type))]}").FAMILY
     assert isinstance(family, Family)
     return family
@@ -118,7 +119,7 @@ def only(published: Published, **supported: Any) -> None:
         ModelError: naming each option, its value and the supported one.
     """
     faults = [
-        f"{key} is {published[key]!r}, only {value!r} is supported"
+        f"{key} is {published[key]!r:.60}, only {value!r} is supported"
         for key, value in supported.items()
         if published.get(key, value) not in (value, None)
     ]
@@ -143,10 +144,27 @@ def activation(published: object) -> str:
     Raises:
         ModelError: there is none.
     """
-    if published not in ACTIVATIONS:
-        raise ModelError(f"config.json has the activation {published!r}: {nearest(str(published), ACTIVATIONS)}")
-    return ACTIVATIONS[str(published)]
+    if not isinstance(published, str) or published not in ACTIVATIONS:
+        meant = nearest(str(published)[:60], ACTIVATIONS)
+        raise ModelError(f"config.json has the activation {published!r:.60}: {meant}")
+    return ACTIVATIONS[published]
 
+
+def rate(published: Published, key: str, default: float) -> float:
+    """A dropout rate of a published configuration; null stands for the default.
+
+    Raises:
+        ModelError: no number from 0 to below 1.
+    """
+    value = published.get(key)
+    if value is None:
+        return default
+    if not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ModelError(f"{key} is {value!r:.60}, expected at least 0 and below 1")
+    return value
+
+
+MOST_LABELS = 2**20
 
 PROBLEMS = {
     "single_label_classification": "single",
@@ -159,19 +177,35 @@ def label_options(published: Published) -> dict[str, Any]:
     """Label names and kind of problem of a published classifier.
 
     Raises:
-        ModelError: id2label does not number its labels 0, 1, 2, ...
+        ModelError: labels that are not numbered 0, 1, 2, ... or share a name, or an unknown kind of problem.
     """
-    named = published.get("id2label") or {str(n): f"LABEL_{n}" for n in range(published.get("num_labels") or 2)}
-    try:
-        numbered = {int(number): str(name) for number, name in named.items()}
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ModelError(f"config.json: id2label must map numbers to names: {error}") from error
-    if sorted(numbered) != list(range(len(numbered))):
-        raise ModelError(
-            f"config.json: id2label must number its labels 0 to {len(numbered) - 1}, found {sorted(numbered)}"
-        )
-    problem = PROBLEMS.get(str(published.get("problem_type")), "regression" if len(numbered) == 1 else "single")
-    return {"labels": tuple(numbered[n] for n in sorted(numbered)), "problem": problem}
+    labels = _labels(published)
+    stated = published.get("problem_type")
+    if stated is not None and stated not in list(PROBLEMS):
+        raise ModelError(f"problem_type is {stated!r:.60}: {nearest(str(stated)[:60], PROBLEMS)}")
+    if stated == "regression" and len(labels) != 1:
+        raise ModelError(f"problem_type is 'regression' with {len(labels)} labels, expected 1: {listed(labels):.200}")
+    inferred = "regression" if len(labels) == 1 else "single"
+    return {"labels": labels, "problem": inferred if stated is None else PROBLEMS[stated]}
+
+
+def _labels(published: Published) -> tuple[str, ...]:
+    named = published.get("id2label")
+    if not named:
+        count = published.get("num_labels", 2)
+        if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= MOST_LABELS:
+            raise ModelError(f"num_labels is {count!r:.60}, expected a whole number from 1 to {MOST_LABELS}")
+        return tuple(f"LABEL_{number}" for number in range(count))
+    if not isinstance(named, dict) or not all(isinstance(name, str | int | float) for name in named.values()):
+        raise ModelError(f"id2label must be an object of numbers to names, found {named!r:.60}")
+    wanted = [str(number) for number in range(len(named))]
+    if set(named) != set(wanted):
+        raise ModelError(f"id2label must number its labels 0 to {len(named) - 1}, found {listed(named):.200}")
+    names = tuple(str(named[number]) for number in wanted)
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        raise ModelError(f"id2label gives several labels the name {twice[0]!r:.60}")
+    return names
 
 
 def publish_labels(options: Mapping[str, Any]) -> dict[str, Any]:

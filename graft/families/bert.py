@@ -13,6 +13,7 @@ from graft.families import (
     label_options,
     only,
     publish_labels,
+    rate,
     required,
 )
 from graft.model.config import Config
@@ -85,9 +86,8 @@ RULES = [
 
 def classifier_options(published: Published) -> dict[str, Any]:
     """The first token through a tanh layer, dropout, then one linear layer."""
-    dropout = published.get("classifier_dropout")
-    rate = published.get("hidden_dropout_prob", 0.1) if dropout is None else dropout
-    return {**label_options(published), "pool": "first", "dense": True, "dropout": rate}
+    dropout = rate(published, "classifier_dropout", rate(published, "hidden_dropout_prob", 0.1))
+    return {**label_options(published), "pool": "first", "dense": True, "dropout": dropout}
 
 
 FAMILY = Family(

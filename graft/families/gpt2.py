@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from graft.errors import ModelError
 from graft.families import (
     ACTIVATIONS,
     Family,
@@ -24,12 +25,14 @@ def config(published: Published) -> Config:
     only(published, scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False, add_cross_attention=False)
     vocab_size, hidden_size, layers, heads = required(published, "vocab_size", "n_embd", "n_layer", "n_head")
     inner = published.get("n_inner")
+    if inner is None:
+        inner = 4 * hidden_size if isinstance(hidden_size, int) else hidden_size
     return Config(
         vocab_size=vocab_size,
         hidden_size=hidden_size,
         layers=layers,
         heads=heads,
-        feed_forward_size=4 * hidden_size if inner is None else inner,
+        feed_forward_size=inner,
         positions=published.get("n_positions", 1024),
         causal=True,
         norm="pre",
@@ -88,7 +91,10 @@ def classifier_options(published: Published) -> dict[str, Any]:
 
 def next_options(published: Published) -> dict[str, Any]:
     """Whether the output matrix is the token embedding (config.json may leave it out; then it is)."""
-    return {"tied": published.get("tie_word_embeddings") is not False}
+    tied = published.get("tie_word_embeddings", True)
+    if not isinstance(tied, bool):
+        raise ModelError(f"tie_word_embeddings is {tied!r:.60}, expected true or false")
+    return {"tied": tied}
 
 
 FAMILY = Family(

@@ -11,6 +11,9 @@ from graft.errors import ModelError
 LARGEST_BYTES = 2**42
 """No backbone larger than 4 TiB in float32 is believed: such a configuration is a mistake or an attack."""
 
+MOST_LAYERS = 1024
+"""Building a layer takes time before any weight is read; published models have up to some 130."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -81,9 +84,9 @@ def _size_faults(config: Config) -> list[str]:
     found = []
     for name in ("vocab_size", "hidden_size", "layers", "heads", "feed_forward_size", "positions", "token_types"):
         value = getattr(config, name)
-        least = 0 if name == "token_types" else 1
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= 2**31:
-            found.append(f"{name} is {value!r}, expected a whole number from {least} to {2**31}")
+        least, most = 0 if name == "token_types" else 1, MOST_LAYERS if name == "layers" else 2**31
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            found.append(f"{name} is {value!r:.60}, expected a whole number from {least} to {most}")
     return found
 
 
@@ -92,7 +95,7 @@ def _rate_faults(config: Config) -> list[str]:
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if field.name.endswith("dropout") and not (isinstance(value, int | float) and 0 <= value < 1):
-            found.append(f"{field.name} is {value!r}, expected at least 0 and below 1")
+            found.append(f"{field.name} is {value!r:.60}, expected at least 0 and below 1")
         if field.name in ("norm_eps", "initializer_range") and not (isinstance(value, int | float) and 0 < value < 1):
-            found.append(f"{field.name} is {value!r}, expected above 0 and below 1")
+            found.append(f"{field.name} is {value!r:.60}, expected above 0 and below 1")
     return found

@@ -59,9 +59,9 @@ class Dropout(nn.Module):
         """Drop values of a tensor of any shape."""
         if not self.active:
             return x
-        if x.device.type != "cpu":
-            return F.dropout(x, self.rate)
         threshold = round(self.rate * 256)
+        if x.device.type != "cpu" or not 0 < threshold < 256:  # a byte cannot tell such a rate from 0 or from 1
+            return F.dropout(x, self.rate)
         words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
         keep = words.view(torch.uint8)[: x.numel()].view(x.shape) >= threshold
         return x * (keep.to(x.dtype) * (256 / (256 - threshold)))

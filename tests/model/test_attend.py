@@ -1,0 +1,184 @@
+"""Attention over packed batches: every route against a loop over the sequences, forward and backward."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from graft.batch import pack
+from graft.model.attend import FILL, PLAIN_LONGEST, Blocks, Layout, attend
+
+SHAPE = (3, 5)
+SCALE = 0.37
+LONG = PLAIN_LONGEST + 1
+SHORT_GROUPS = (7, 1, 60, 7, 8, 59, 2, 61, 7, 30)
+CASES = {
+    "one token": (1,),
+    "equal lengths": (6, 6, 6),
+    "sorted": (3, 4, 5, 40, 41),
+    "short": SHORT_GROUPS,
+    "at the border": (PLAIN_LONGEST, 4, PLAIN_LONGEST - 1),
+    "one long": (LONG,),
+    "long with filling": (LONG + 30, LONG, LONG + 20),
+    "both kernels": (LONG + 9, 3, 4, LONG, 200, 2),
+}
+
+
+def draw(lengths: Sequence[int], dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(sum(lengths))
+    return [
+        torch.randn(sum(lengths), *SHAPE, dtype=torch.float64, generator=generator).to(dtype).requires_grad_()
+        for _ in range(3)
+    ]
+
+
+def layout(lengths: Sequence[int]) -> Layout:
+    return Layout(pack([[0] * length for length in lengths]))
+
+
+def naive(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], causal: bool) -> Tensor:
+    """One sequence after the other, one head after the other, as the formula stands."""
+    rows = []
+    for one_q, one_k, one_v in zip(*(x.split(list(lengths)) for x in (q, k, v)), strict=True):
+        heads = []
+        for head in range(q.shape[1]):
+            scores = one_q[:, head] @ one_k[:, head].T * SCALE
+            if causal:
+                scores = scores.masked_fill(torch.ones_like(scores, dtype=torch.bool).triu(1), float("-inf"))
+            heads.append(torch.softmax(scores, dim=-1) @ one_v[:, head])
+        rows.append(torch.stack(heads, dim=1))
+    return torch.cat(rows)
+
+
+def keep(weights: Tensor) -> Tensor:
+    """Dropout that drops nothing: with any dropout the plain route is taken at every length."""
+    return weights
+
+
+def gradients(output: Tensor, inputs: list[Tensor]) -> tuple[Tensor, ...]:
+    weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
+    return torch.autograd.grad((output * weights).sum(), inputs)
+
+
+@pytest.mark.parametrize("dropout", [None, keep], ids=["by length", "plain"])
+@pytest.mark.parametrize("causal", [False, True], ids=["both ways", "causal"])
+@pytest.mark.parametrize("lengths", CASES.values(), ids=CASES)
+def test_forward_and_gradient_are_those_of_a_loop(
+    lengths: tuple[int, ...], causal: bool, dropout: Callable[[Tensor], Tensor] | None
+):
+    inputs = draw(lengths)
+    found = attend(*inputs, layout(lengths), causal=causal, scale=SCALE, dropout=dropout)
+    expected = naive(*inputs, lengths, causal)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    for ours, theirs in zip(gradients(found, inputs), gradients(expected, inputs), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("lengths", [CASES["short"], CASES["both kernels"]], ids=["short", "both kernels"])
+def test_lower_precision(lengths: tuple[int, ...], causal: bool, dtype: torch.dtype):
+    inputs = draw(lengths, dtype)
+    found = attend(*inputs, layout(lengths), causal=causal, scale=SCALE)
+    expected = naive(*(x.double() for x in inputs), lengths, causal)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-6 if dtype == torch.float32 else 3e-2)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("lengths", [(2, 3), (4, 1, 3, 4), (8, 7, 1)])
+def test_gradcheck(lengths: tuple[int, ...], causal: bool):
+    how = layout(lengths)
+    assert torch.autograd.gradcheck(lambda *qkv: attend(*qkv, how, causal=causal, scale=SCALE), draw(lengths))
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=20))
+def test_blocks_hold_little_filling_and_give_all_back(lengths: list[int]):
+    blocks = Blocks(pack([[0] * length for length in lengths]))
+    assert sorted(blocks.order) == list(range(len(lengths)))
+    assert [length for block in blocks.shapes for length in block.lengths] == sorted(lengths)
+    for block in blocks.shapes:
+        assert block.longest == max(block.lengths)
+        assert block.sequences * block.longest <= FILL * sum(block.lengths)
+    x = torch.randn(sum(lengths), 2, 3)
+    laid = blocks.lay(x)
+    assert [tuple(part.shape) for part in laid] == [(b.sequences, 2, b.longest, 3) for b in blocks.shapes]
+    assert torch.equal(blocks.gather(laid), x)
+
+
+def test_equal_lengths_are_one_block_and_nothing_moves():
+    blocks = Blocks(pack([[0] * 9] * 5))
+    assert (len(blocks.shapes), blocks.moves, blocks.filled) == (1, False, False)
+    x = torch.randn(45, 2, 3)
+    assert blocks.lay(x)[0].data_ptr() == x.data_ptr()
+
+
+@pytest.mark.parametrize("lengths", [(3, 3), (8, 7), (4, 1, 4, 5), (1, 9, 2)])
+def test_gradients_of_the_ways_there_and_back(lengths: tuple[int, ...]):
+    """Filling is hidden by the mask, so the way there leaves it out of the gradient."""
+    blocks = Blocks(pack([[0] * length for length in lengths]))
+    x = torch.randn(sum(lengths), 2, 3, dtype=torch.float64, requires_grad=True)
+    real = [part.clone() for part in blocks.lay(torch.ones_like(x))]
+    for part, block in zip(real, blocks.shapes, strict=True):
+        for row, length in enumerate(block.lengths):
+            part[row, :, length:] = 0
+
+    def there(x: Tensor) -> Tensor:
+        return torch.cat([(part * one).flatten() for part, one in zip(blocks.lay(x), real, strict=True)])
+
+    def there_and_back(x: Tensor) -> Tensor:
+        return blocks.gather(blocks.lay(x))
+
+    assert torch.autograd.gradcheck(there, x)
+    assert torch.autograd.gradcheck(there_and_back, x)
+
+
+def test_dropout_sees_the_probabilities():
+    lengths = SHORT_GROUPS
+    q, k, v = draw(lengths)
+    seen = []
+
+    def halve(weights: Tensor) -> Tensor:
+        seen.append(weights)
+        return weights / 2
+
+    found = attend(q, k, v, layout(lengths), causal=False, scale=SCALE, dropout=halve)
+    torch.testing.assert_close(found, naive(q, k, v, lengths, False) / 2, rtol=0, atol=1e-12)
+    assert all(torch.allclose(weights.sum(-1), torch.ones((), dtype=torch.float64)) for weights in seen)
+
+
+@pytest.mark.parametrize("cached", [(0, 0, 0), (3, 0, 7), (9, 5, 1)])
+def test_queries_against_cache_slots(cached: tuple[int, ...]):
+    """Slots hold old keys, new keys, and then anything at all: what lies behind a query is hidden."""
+    new, slots = (2, 4, 1), 12
+    totals = [old + fresh for old, fresh in zip(cached, new, strict=True)]
+    q, k, v = (x.detach() for x in draw(totals))
+    k_BMHK, v_BMHK = torch.full((2, 3, slots, *SHAPE), 1e4, dtype=torch.float64)
+    for number, (one_k, one_v) in enumerate(zip(k.split(totals), v.split(totals), strict=True)):
+        k_BMHK[number, : totals[number]], v_BMHK[number, : totals[number]] = one_k, one_v
+    expected = naive(q, k, v, totals, True).split(totals)
+    how = Layout(pack([[0] * length for length in new], start=cached))
+    fresh = torch.cat([one[old:] for one, old in zip(q.split(totals), cached, strict=True)])
+    found = attend(fresh, k_BMHK, v_BMHK, how, causal=True, scale=SCALE)
+    wanted = torch.cat([one[old:] for one, old in zip(expected, cached, strict=True)])
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("lengths", CASES.values(), ids=CASES)
+def test_variable_length_kernels(lengths: tuple[int, ...], causal: bool, dtype: torch.dtype):
+    generator = torch.Generator().manual_seed(7)
+    inputs = [torch.randn(sum(lengths), 4, 64, generator=generator).to("cuda", dtype) for _ in range(3)]
+    batch = pack([[0] * length for length in lengths]).to("cuda")
+    found = attend(*inputs, Layout(batch), causal=causal, scale=SCALE)
+    expected = naive(*(x.double().cpu() for x in inputs), lengths, causal)
+    torch.testing.assert_close(found.double().cpu(), expected, rtol=0, atol=3e-2)

@@ -1,0 +1,141 @@
+"""Rule tables: names and layouts in both directions, and every fault named at once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from graft.errors import ModelError
+from graft.weights import Rule, linear, match, prefixed, template, write
+
+RULES = [
+    Rule("wte.weight", "embedding.weight"),
+    *linear("h.{n}.attn", ("blocks.{n}.query", "blocks.{n}.key", "blocks.{n}.value"), transposed=True),
+    *linear("h.{n}.norm", "blocks.{n}.norm"),
+    *linear("h.{n}.experts.{m}.up", "blocks.{n}.experts.{m}.up", bias=False),
+    *linear("pooler", "head.dense", optional=True),
+    Rule("h.{n}.attn.mask", None),
+]
+OURS = {
+    "embedding.weight": (7, 4),
+    "blocks.0.query.weight": (4, 4),
+    "blocks.0.query.bias": (4,),
+    "blocks.0.key.weight": (4, 4),
+    "blocks.0.key.bias": (4,),
+    "blocks.0.value.weight": (4, 4),
+    "blocks.0.value.bias": (4,),
+    "blocks.0.norm.weight": (4,),
+    "blocks.0.norm.bias": (4,),
+    "blocks.0.experts.11.up.weight": (5, 4),
+}
+FILE = [
+    "wte.weight",
+    "h.0.attn.weight",
+    "h.0.attn.bias",
+    "h.0.norm.weight",
+    "h.0.norm.bias",
+    "h.0.experts.11.up.weight",
+]
+
+
+def tensors() -> dict[str, Tensor]:
+    return {name: torch.randn(shape) for name, shape in OURS.items()}
+
+
+def faults(names: list[str], expected: list[str] | None = None, prefix: str = "") -> list[str]:
+    return match(RULES, names, list(OURS) if expected is None else expected, prefix)[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "numbers"),
+    [
+        ("h.3.ln_1.weight", "h.{n}.ln_1.weight", {"n": "3"}),
+        ("h.3.experts.12.up", "h.{n}.experts.{m}.up", {"n": "3", "m": "12"}),
+        ("3.up", "{n}.up", {"n": "3"}),
+        ("a.1.2.3.b", "a.{n}.{m}.3.b", {"n": "1", "m": "2"}),
+        ("layer1.weight", "layer1.weight", {}),
+        ("h.1", "h.1", {}),
+        ("h.\u0661.weight", "h.\u0661.weight", {}),
+    ],
+)
+def test_template(name: str, pattern: str, numbers: dict[str, str]):
+    assert template(name) == (pattern, numbers)
+
+
+def test_there_and_back_bit_for_bit():
+    own = tensors() | {"head.dense.weight": torch.randn(4, 4), "head.dense.bias": torch.randn(4)}
+    published = write(RULES, own)
+    assert sorted(published) == sorted([*FILE, "pooler.weight", "pooler.bias"])
+    assert tuple(published["h.0.attn.weight"].shape) == (4, 12)
+    assert all(tensor.is_contiguous() for tensor in published.values())
+    found, wrong = match(RULES, published, OURS)
+    assert wrong == []
+    back = {name: part for one in found for name, part in one.parts(published[one.theirs])}
+    assert back.keys() == own.keys()
+    assert all(torch.equal(back[name], own[name]) for name in own)
+    for one in found:
+        shapes = {one.shapes(published[one.theirs].shape)}
+        assert shapes == {tuple(own[name].shape) for name in one.names}
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (FILE, []),
+        ([f"model.{name}" for name in FILE], []),
+        ([*FILE, "h.0.attn.mask", "model.h.0.attn.mask"], []),
+        ([*FILE, "pooler.weight"], []),
+        (
+            [*FILE[1:], "stranger", "h.1.norm.bias"],
+            ["without a place in this model (2): h.1.norm.bias, stranger", "missing (1): wte.weight"],
+        ),
+        ([*FILE[:1], *FILE[2:]], ["missing (1): h.0.attn.weight"]),
+        ([*FILE, "model.h.0.attn.bias"], ["given twice (1): h.0.attn.bias"]),
+        ([*FILE, "h.{n}.norm.weight"], ["without a place in this model (1): h.{n}.norm.weight"]),
+        ([*FILE, "h.{x}.norm.weight", "h.{}"], ["without a place in this model (2): h.{x}.norm.weight, h.{}"]),
+        ([*FILE, "h.00.norm.weight"], ["without a place in this model (1): h.00.norm.weight"]),
+        ([*FILE, "two\nlines", ""], ["without a place in this model (2): '', 'two\\nlines'"]),
+        ([], ["missing (6): " + ", ".join(sorted(FILE))]),
+    ],
+)
+def test_every_fault_at_once(names: list[str], expected: list[str]):
+    found = faults(names, prefix="model.")
+    assert found == [f"tensors {fault}" for fault in expected]
+    assert "\n" not in "".join(found)
+
+
+def test_a_weight_without_any_rule_is_missing_under_our_name():
+    assert faults(FILE, [*OURS, "extra.7.scale"]) == ["tensors missing (1): extra.7.scale"]
+
+
+def test_a_joint_tensor_that_does_not_divide_keeps_its_shape():
+    found, _ = match(RULES, ["h.0.attn.weight", "h.0.attn.bias"], OURS)
+    weight, bias = found
+    assert weight.shapes((4, 12)) == (4, 4)
+    assert weight.shapes((4, 13)) == (13, 4)
+    assert (bias.shapes((12,)), bias.shapes(())) == ((4,), ())
+
+
+def test_what_a_family_cannot_hold_is_named():
+    with pytest.raises(ModelError, match=r"no published name for adapter\.down, blocks\.0\.gate: this family cannot"):
+        write(RULES, {**tensors(), "blocks.0.gate": torch.ones(1), "adapter.down": torch.ones(1)})
+
+
+def test_a_joint_tensor_needs_all_its_parts():
+    own = tensors()
+    del own["blocks.0.key.weight"]
+    with pytest.raises(ModelError, match=r"h\.0\.attn\.weight lacks blocks\.0\.key\.weight"):
+        write(RULES, own)
+
+
+def test_many_tensors_take_no_quadratic_time():
+    """A header may hold some hundred thousand names; each of these steps must pass over them only a few times."""
+    names = [f"h.{number}.norm.weight" for number in range(100_000)]
+    expected = [f"blocks.{number}.norm.weight" for number in range(100_000)]
+    found, wrong = match(RULES, names, expected)
+    assert (len(found), wrong) == (100_000, [])
+
+
+def test_prefixed():
+    assert [rule.theirs for rule in prefixed(linear("norm", "norm"), "bert.")] == ["bert.norm.weight", "bert.norm.bias"]
