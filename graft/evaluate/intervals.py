@@ -15,11 +15,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
 
 from graft.errors import DataError, UsageError
 
@@ -81,9 +81,12 @@ def wilson(right: int, n: int, *, level: float = 0.95) -> Interval:
     '1.000 [0.839, 1.000]'
     """
     check_settings(n, 1, level)
-    share = right / n
-    found = binomtest(right, n).proportion_ci(confidence_level=level, method="wilson")
-    return Interval(value=share, low=min(float(found.low), share), high=max(float(found.high), share))
+    # By hand, as scipy.stats alone would double the time it takes to import this module; a test compares them.
+    share, square = right / n, NormalDist().inv_cdf((1 + level) / 2) ** 2
+    middle = (right + square / 2) / (n + square)
+    half = math.sqrt(square * (n * share * (1 - share) + square / 4)) / (n + square)
+    low, high = max(middle - half, 0.0), min(middle + half, 1.0)
+    return Interval(value=share, low=min(low, share), high=max(high, share))
 
 
 def unseen_share(n: int, *, level: float = 0.95) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from graft.errors import DataError, UsageError
 from graft.evaluate.intervals import CELLS, Floats, Interval, bootstrap, percentile, resample, unseen_share, wilson
@@ -18,12 +19,12 @@ def mean_of(values: Floats):
     return lambda counts: {"mean": counts @ values / counts.sum(1)}
 
 
-def test_wilson_agrees_with_the_published_formula():
-    right, n, z = 81, 263, 1.959963984540054
-    share, middle = right / n, (right + z**2 / 2) / (n + z**2)
-    half = z / (n + z**2) * math.sqrt(n * share * (1 - share) + z**2 / 4)
-    found = wilson(right, n)
-    assert (found.low, found.value, found.high) == pytest.approx((middle - half, share, middle + half), abs=1e-12)
+@pytest.mark.parametrize(("right", "n"), [(81, 263), (0, 9), (9, 9), (1, 1), (4999, 5000)])
+@pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
+def test_wilson_agrees_with_scipy(right, n, level):
+    expected = binomtest(right, n).proportion_ci(confidence_level=level, method="wilson")
+    found = wilson(right, n, level=level)
+    assert (found.low, found.value, found.high) == pytest.approx((expected.low, right / n, expected.high), abs=1e-12)
 
 
 @pytest.mark.parametrize("truth", [0.5, 0.9, 0.98])

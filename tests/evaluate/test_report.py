@@ -131,7 +131,7 @@ def test_hostile_texts_are_shown_and_change_nothing(build_page):
 
 
 @given(st.text(st.characters(blacklist_characters="_"), min_size=1, max_size=40))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 def test_no_text_changes_the_structure_of_a_page(text):
     found, plain = Reader(html(with_text(text))), Reader(html(with_text("a")))
     assert found.tags == plain.tags
@@ -139,7 +139,7 @@ def test_no_text_changes_the_structure_of_a_page(text):
 
 
 @given(st.text(min_size=1, max_size=30))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 def test_no_name_breaks_a_drawing(name):
     row = Candidate(name=name, scores={"accuracy": wilson(1, 2)})
     found = Reader(html(Page(title="t", summary={}, sections=[report.comparison([row])])))
