@@ -168,7 +168,10 @@ def test_test_passes_arguments_on_and_shows_the_closing_line(ready_environment: 
 
 
 def test_test_hands_on_the_exit_code(ready_environment: str):
-    assert script("scripts/test", "-k", "no_test_has_this_name", GRAFT_VENV=ready_environment).returncode == 5
+    assert (
+        script("scripts/test", "tests/test_errors.py", "-k", "no_test_has_it", GRAFT_VENV=ready_environment).returncode
+        == 5
+    )
 
 
 def test_check_refuses_arguments():
