@@ -19,12 +19,13 @@ _HOMES = {
     "Classifier": "graft.estimators",
     "GraftError": "graft.errors",
     "Model": "graft.grafted",
-    "evaluate": "graft.recipes",
-    "finetune": "graft.recipes",
+    "evaluate": "graft.recipes.evaluate",
+    "finetune": "graft.recipes.finetune",
     "load": "graft.grafted",
+    "run": "graft.recipes.run",
 }
 
-__all__ = ["Answer", "Classifier", "GraftError", "Model", "__version__", "evaluate", "finetune", "load"]
+__all__ = ["Answer", "Classifier", "GraftError", "Model", "__version__", "evaluate", "finetune", "load", "run"]
 
 
 def __getattr__(name: str) -> Any:

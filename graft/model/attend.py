@@ -14,25 +14,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.attention.varlen import varlen_attn
 
 from graft.batch import Packed
 
 PLAIN_LONGEST = 320
 """Blocks up to this length take plain matrix products; the fused kernel wins beyond (benchmarks/attention.py)."""
 
-FILL = 1.15
+FILL = 1.5
 """A block may hold this many times the tokens of its sequences; more filling starts another block."""
-
-_VARLEN_CAUSAL: dict[str, Any] = (
-    {"window_size": (-1, 0)} if "window_size" in inspect.signature(varlen_attn).parameters else {"is_causal": True}
-)
 
 Dropout = Callable[[Tensor], Tensor]
 
@@ -64,9 +59,9 @@ def attend(
     if k_SHK.dim() == 4:
         return _from_cache(q_THK, k_SHK, v_SHK, layout, scale)
     if q_THK.is_cuda and q_THK.dtype in (torch.bfloat16, torch.float16) and dropout is None:
+        kernel, seen = _varlen()
         ends, longest = layout.batch.cumulative_B, layout.batch.longest
-        seen = _VARLEN_CAUSAL if causal else {}
-        return varlen_attn(q_THK, k_SHK, v_SHK, ends, ends, longest, longest, scale=scale, **seen)  # type: ignore[return-value]
+        return kernel(q_THK, k_SHK, v_SHK, ends, ends, longest, longest, scale=scale, **seen if causal else {})
     blocks = layout.blocks
     parts = [blocks.lay(x) for x in (q_THK, k_SHK, v_SHK)]
     attended = [
@@ -74,6 +69,15 @@ def attend(
         for n, (q, k, v) in enumerate(zip(*parts, strict=True))
     ]
     return blocks.gather(attended)
+
+
+@cache
+def _varlen() -> tuple[Callable[..., Tensor], dict[str, Any]]:
+    """The variable-length kernel and how it is told to be causal; imported late, as it takes as long as torch."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    windows = "window_size" in inspect.signature(varlen_attn).parameters
+    return varlen_attn, {"window_size": (-1, 0)} if windows else {"is_causal": True}  # type: ignore[return-value]
 
 
 def _kernel(

@@ -17,7 +17,7 @@ from graft.inference import computing
 from graft.recipes.adapt import Adapted, Plan, adapt, plain
 from graft.recipes.evaluate import Judged, judge
 from graft.recipes.rows import Loaded, held_out, load_rows
-from graft.recipes.run_folder import run_files
+from graft.recipes.run_folder import Run, run_files
 from graft.recipes.watch import Watch
 from graft.sealed import Settings, Text
 from graft.tasks import Row, Task
@@ -94,56 +94,136 @@ def finetune(
         GraftError: something cannot be used; the message says what to do. Nothing half-written is left.
     """
     watch = watch or Watch(quiet=True)
-    job, chosen = tasks.find(task), _plan(strategy, plan)
+    chosen, target = _plan(strategy, plan), None if out is None else Path(out)
+    if target is not None:
+        check_target(target)
+    source = _Source(
+        job=tasks.find(task), out=target, columns=columns, encoding=encoding, max_rejects=max_rejects, watch=watch
+    )
+    rows = source.sides(data, eval, chosen.seed)
+    return _finetune(_fresh(model, limit, overflow), str(getattr(model, "folder", model)), rows, chosen, source)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """Rows to learn from, rows to measure on, and where both came from."""
+
+    loaded: Loaded
+    train: Sequence[Row]
+    test: Sequence[Row]
+    tested_on: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """How files are read for one run."""
+
+    job: Task
+    out: Path | None
+    columns: Mapping[str, str] | None
+    encoding: str | None
+    max_rejects: int
+    watch: Watch
+
+    def read(self, path: str | Path) -> Loaded:
+        """Read rows. If too many are unusable, they are still listed in a file before the error goes on."""
+        options: dict[str, Any] = {"columns": self.columns, "encoding": self.encoding, "max_rejects": self.max_rejects}
+        try:
+            return load_rows(self.job, path, watch=self.watch, **options)
+        except RejectedRows as error:
+            file = Path(f"{self.out or Path(path).name}.rejects.jsonl")
+            write_rejects(error.rejected, file)
+            raise DataError(f"{error} (all of them are listed in {file})") from error
+
+    def sides(self, data: str | Path, eval: str | Path | None, seed: int) -> _Rows:
+        """Read what to learn from, and decide what to measure on."""
+        loaded = self.read(data)
+        if eval is not None:
+            return _Rows(loaded=loaded, train=loaded.rows, test=self.read(eval).rows, tested_on=str(eval))
+        if loaded.sides and {"test", "train"} <= set(loaded.sides):
+            pairs = list(zip(loaded.rows, loaded.sides, strict=True))
+            test = [row for row, where in pairs if where == "test"]
+            self.watch.note(f"{data}: the split column sets {len(test):,} rows aside for the score")
+            train = [row for row, where in pairs if where != "test"]
+            return _Rows(loaded=loaded, train=train, test=test, tested_on=f"{data} (split column)")
+        train, test = held_out(loaded.rows, TEST_SHARE, seed)
+        if not train or not test:
+            raise DataError(f"{data}: {len(loaded.rows)} rows are too few to set some aside for the score; give --eval")
+        self.watch.note(f"{data}: {len(test):,} rows set aside by hash for the score; --eval FILE measures on others")
+        return _Rows(loaded=loaded, train=train, test=test, tested_on=f"{data} (set aside by hash)")
+
+
+def _finetune(live: Model, base: str, rows: _Rows, plan: Plan, source: _Source) -> Finetuned:
+    job, watch = source.job, source.watch
+    findings = _check(rows, watch)
+    done = adapt(live, job, rows.train, plan, watch)
+    _say_cut(done.truncated_tokens, "training", live, watch)
+    with computing(live, checkpoint.choose_dtype(plan.dtype)):
+        judged = judge(live, job, rows.test, watch)
+    _say_cut(judged.truncated_tokens, "held-out", live, watch)
+    record = _record(base, rows, plan, source, done, judged, findings)
+    live.seal(_golden(rows.test), _settings(live, job, record, rows.loaded))
+    if source.out is not None:
+        run = Run(
+            model=live,
+            job=job,
+            name=source.out.resolve().name,
+            record=record,
+            loaded=rows.loaded,
+            train=rows.train,
+            test=rows.test,
+            judged=judged,
+            adapted=done,
+            findings=findings,
+        )
+        live.save(source.out, run_files(run))
+        watch.note(
+            f"saved to {source.out}: look at report.html there; `graft run {job.name} TEXT --model {source.out}`"
+        )
+    return Finetuned(
+        model=live,
+        out=source.out,
+        rows=rows.loaded.counts(),
+        judged=judged,
+        adapted=done,
+        findings=findings,
+        record=record,
+    )
+
+
+def _fresh(model: str | Path | Model, limit: int | None, overflow: str) -> Model:
+    """The pretrained model anew, in float32, whatever state the given one is in."""
     if overflow not in ("truncate", "error"):
         raise UsageError(f"overflow is {overflow!r}, expected 'truncate' or 'error'")
-    if out is not None:
-        check_target(Path(out))
-    options = {"columns": columns, "encoding": encoding, "max_rejects": max_rejects, "watch": watch}
-    loaded = _reading(job, data, out, options)
-    train_rows, test_rows, tested_on = _sides(job, loaded, eval, out, options, chosen.seed)
-    findings = _check(train_rows, test_rows, watch)
-    base = model.folder if isinstance(model, Model) else hub.resolve(model)
-    live = load(base, dtype="float32")
+    live = load(model.folder if isinstance(model, Model) else model, dtype="float32")
     live.settings = Settings(limit=_limit(live, limit), overflow=overflow)  # type: ignore[arg-type]
-    done = adapt(live, job, train_rows, chosen, watch)
-    _say_cut(done.truncated_tokens, "training", live, watch)
-    with computing(live, checkpoint.choose_dtype(chosen.dtype)):
-        judged = judge(live, job, test_rows, watch)
-    _say_cut(judged.truncated_tokens, "held-out", live, watch)
-    record = {
-        "out": str(out) if out is not None else None,
-        "task": job.name,
-        "model": str(model.folder if isinstance(model, Model) else model),
-        "strategy": chosen.strategy,
-        "data": str(data),
-        "rows": loaded.counts(),
-        "columns": loaded.columns,
-        "trained_on": len(train_rows),
-        "evaluated_on": {"data": tested_on, "n": len(test_rows)},
+    return live
+
+
+def _record(
+    base: str, rows: _Rows, plan: Plan, source: _Source, done: Adapted, judged: Judged, findings: Findings
+) -> dict[str, Any]:
+    """Everything about the run that is worth keeping; what ``--json`` prints."""
+    return {
+        "out": None if source.out is None else str(source.out),
+        "task": source.job.name,
+        "model": base,
+        "strategy": plan.strategy,
+        "data": str(rows.loaded.path),
+        "rows": rows.loaded.counts(),
+        "columns": rows.loaded.columns,
+        "trained_on": len(rows.train),
+        "evaluated_on": {"data": rows.tested_on, "n": len(rows.test)},
         "metrics": plain(judged.metrics),
         "seconds": round(done.seconds, 3),
         "rows_per_second": round(done.rows_per_second, 1),
         "truncated_tokens": {"train": done.truncated_tokens, "eval": judged.truncated_tokens},
         "found": done.found,
         "findings": findings.as_dict(),
-        "plan": {name: getattr(chosen, name) for name in Plan.__dataclass_fields__},
+        "plan": {name: getattr(plan, name) for name in Plan.__dataclass_fields__},
         "epochs": done.steps[-1]["epoch"] + 1 if done.steps else None,
         "version": __version__,
     }
-    live.seal(_golden(test_rows or train_rows), _settings(live, job, record, loaded))
-    if out is not None:
-        live.save(out, run_files(live, job, record, loaded, test_rows, judged, done, findings))
-        watch.note(f"saved to {out}: open {out}/report.html; try `graft run {job.name} TEXT --model {out}`")
-    return Finetuned(
-        model=live,
-        out=None if out is None else Path(out),
-        rows=loaded.counts(),
-        judged=judged,
-        adapted=done,
-        findings=findings,
-        record=record,
-    )
 
 
 def _plan(strategy: str, given: Mapping[str, Any]) -> Plan:
@@ -153,53 +233,13 @@ def _plan(strategy: str, given: Mapping[str, Any]) -> Plan:
     return Plan(strategy=strategy, **given)
 
 
-def _reading(job: Task, data: str | Path, out: str | Path | None, options: Mapping[str, Any]) -> Loaded:
-    """Read the rows. If too many are unusable, they are still listed in a file before the error goes on."""
-    try:
-        return load_rows(job, data, **options)
-    except RejectedRows as error:
-        file = Path(f"{out}.rejects.jsonl") if out is not None else Path(f"{Path(data).name}.rejects.jsonl")
-        write_rejects(error.rejected, file)
-        raise DataError(f"{error} (all of them are listed in {file})") from error
-
-
-def _sides(
-    job: Task,
-    loaded: Loaded,
-    eval: str | Path | None,
-    out: str | Path | None,
-    options: Mapping[str, Any],
-    seed: int,
-) -> tuple[list[Row], list[Row], str]:
-    """Rows to learn from, rows to measure on, and where the latter came from."""
-    watch: Watch = options["watch"]
-    if eval is not None:
-        test = _reading(job, eval, out, options)
-        return loaded.rows, test.rows, str(eval)
-    if loaded.sides and "test" in loaded.sides and "train" in loaded.sides:
-        pairs = list(zip(loaded.rows, loaded.sides, strict=True))
-        train = [row for row, where in pairs if where != "test"]
-        test_rows = [row for row, where in pairs if where == "test"]
-        watch.note(f"{loaded.path}: the split column sets {len(test_rows):,} rows aside for the score")
-        return train, test_rows, f"{loaded.path} (split column)"
-    train, test_rows = held_out(loaded.rows, TEST_SHARE, seed)
-    if not train or not test_rows:
-        raise DataError(
-            f"{loaded.path}: {len(loaded.rows)} rows are too few to set some aside for the score; give --eval"
-        )
-    watch.note(
-        f"{loaded.path}: {len(test_rows):,} rows set aside by hash for the score; --eval FILE measures on others"
-    )
-    return train, test_rows, f"{loaded.path} (set aside by hash)"
-
-
-def _check(train: Sequence[Row], test: Sequence[Row], watch: Watch) -> Findings:
+def _check(rows: _Rows, watch: Watch) -> Findings:
     findings = check(
-        [row.key for row in train],
-        [row.target for row in train],
-        [row.key for row in test],
-        train_lines=[row.line for row in train],
-        held_out_lines=[row.line for row in test],
+        [row.key for row in rows.train],
+        [row.target for row in rows.train],
+        [row.key for row in rows.test],
+        train_lines=[row.line for row in rows.train],
+        held_out_lines=[row.line for row in rows.test],
     )
     for line in findings.lines():
         watch.note(f"note: {line}")

@@ -1,31 +1,167 @@
-"""The files beside a model's weights: what was run, what was measured, and pages to look at."""
+"""The files beside a model's weights: what was run, what was measured, a model card, and a page to look at."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
+
 from graft.data.check import Findings
+from graft.evaluate import metrics, report
+from graft.evaluate.card import Card, model_card
 from graft.grafted import Model
+from graft.heads import Classify, Embed, Regress
 from graft.recipes.adapt import Adapted, lines
 from graft.recipes.evaluate import Judged
 from graft.recipes.rows import Loaded
 from graft.tasks import Row, Task
 
 
-def run_files(
-    model: Model,
-    job: Task,
-    record: Mapping[str, Any],
-    loaded: Loaded,
-    rows: Sequence[Row],
-    judged: Judged,
-    done: Adapted,
-    findings: Findings,
-) -> dict[str, str]:
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything one finetune run knows."""
+
+    model: Model
+    job: Task
+    name: str
+    record: Mapping[str, Any]
+    loaded: Loaded
+    train: Sequence[Row]
+    test: Sequence[Row]
+    judged: Judged
+    adapted: Adapted
+    findings: Findings
+
+
+def run_files(run: Run) -> dict[str, str]:
     """Names and contents of the text files of a run's folder."""
-    files = {"run.json": json.dumps(record, indent=2, ensure_ascii=False) + "\n"}
-    if done.steps:
-        files["metrics.jsonl"] = "\n".join([*lines(done.steps), *lines(done.epochs)]) + "\n"
+    files = {
+        "run.json": json.dumps(run.record, indent=2, ensure_ascii=False) + "\n",
+        "README.md": model_card(_card(run)),
+        "report.html": report.html(_page(run)),
+    }
+    if run.adapted.steps:
+        files["metrics.jsonl"] = "\n".join([*lines(run.adapted.steps), *lines(run.adapted.epochs)]) + "\n"
+    if run.loaded.rejected:
+        kept = ("file", "line", "reason", "text")
+        rejects = [{key: getattr(one, key) for key in kept} for one in run.loaded.rejected]
+        files["rejects.jsonl"] = "\n".join(json.dumps(one, ensure_ascii=False) for one in rejects) + "\n"
     return files
+
+
+def _page(run: Run) -> report.Page:
+    first = run.judged.metrics.get(run.job.primary) or next(iter(run.judged.metrics.values()))
+    summary = {
+        "Task": run.job.name,
+        "Base model": Path(str(run.record["model"])).name,
+        "Strategy": str(run.record["strategy"]),
+        run.job.primary.replace("_", " ").capitalize(): f"{first.value:.3f} ({first.low:.3f} – {first.high:.3f})",
+        "Rows learned from": f"{len(run.train):,}",
+        "Rows scored": f"{len(run.test):,}",
+        "Training": f"{run.adapted.seconds:.1f} s, {run.adapted.rows_per_second:,.0f} rows a second",
+    }
+    sections = [
+        report.scores_section(run.judged.metrics, rows=len(run.test), note=metrics.method()),
+        *judged_sections(run.job, run.model, run.test, run.judged),
+        report.data_section(_data(run)),
+    ]
+    if run.adapted.steps:
+        sections.append(_training(run))
+    return report.Page(title=f"{run.job.name}: {run.loaded.path.name}", summary=summary, sections=sections)
+
+
+def judged_sections(job: Task, model: Model, rows: Sequence[Row], judged: Judged) -> list[report.Section]:
+    """What there is to see of a model's outputs for rows: where it is right, where wrong, and how sure it is."""
+    head = model.head
+    if isinstance(head, Classify) and head.problem == "single":
+        target = torch.stack([job.target(row, head) for row in rows]).numpy()
+        return classified_sections(
+            [str(row.inputs[0]) for row in rows], target, head.probabilities(judged.outputs).numpy(), head.labels
+        )
+    if isinstance(head, Regress):
+        predicted = judged.outputs.flatten().tolist()
+        return [report.regression_section([row.target for row in rows], predicted)]
+    if isinstance(head, Embed):
+        cosines = torch.nn.functional.cosine_similarity(judged.outputs[0::2], judged.outputs[1::2])
+        return [report.regression_section([row.target for row in rows], cosines.tolist())]
+    return []
+
+
+def classified_sections(
+    texts: Sequence[str], target: Any, probability: Any, labels: Sequence[str]
+) -> list[report.Section]:
+    """Confusions, labels one by one, calibration, and the worst mistakes of a single-label classifier."""
+    predicted = probability.argmax(1)
+    return [
+        report.confusion_section(metrics.confusion(target, predicted, len(labels)), labels),
+        report.per_label_section(metrics.per_label(target, predicted, labels)),
+        report.calibration_section(metrics.calibration(target, probability)),
+        report.mistakes_section(
+            report.worst_mistakes(texts, target, probability, labels), total=int((predicted != target).sum())
+        ),
+    ]
+
+
+def _data(run: Run) -> report.DataSummary:
+    labels = Counter(
+        name
+        for row in run.train
+        for name in (row.target if isinstance(row.target, tuple) else (row.target,))
+        if isinstance(name, str)
+    )
+    return report.DataSummary(
+        **run.loaded.counts(),
+        columns=run.loaded.columns,
+        splits={"train": len(run.train), "test": len(run.test)},
+        labels=dict(labels.most_common()),
+        duplicates=run.findings.duplicates,
+        conflicts=run.findings.conflicts,
+        leaks=run.findings.leaks,
+        truncated_tokens=run.adapted.truncated_tokens + run.judged.truncated_tokens,
+        rejects_file="rejects.jsonl" if run.loaded.rejected else "",
+        notes=run.findings.lines(),
+    )
+
+
+def _training(run: Run) -> report.Section:
+    steps = run.adapted.steps
+    ends = {step["epoch"] + 1: step["number"] for step in steps}
+    dev = {
+        run.job.primary: [
+            (ends[e["epoch"]], e[run.job.primary]["value"]) for e in run.adapted.epochs if run.job.primary in e
+        ]
+    }
+    note = f"Seed {run.record['plan']['seed']}; learning rate up to {run.record['plan']['learning_rate']:g}."
+    return report.training_section(
+        [(step["number"], step["loss"]) for step in steps], dev if dev[run.job.primary] else None, note=note
+    )
+
+
+def _card(run: Run) -> Card:
+    head, plan = run.model.head, run.record["plan"]
+    opens = isinstance(head, Classify | Regress)
+    pair = isinstance(run.test[0].inputs[0], tuple) if run.test else False
+    return Card(
+        name=run.name,
+        task=run.job.name,
+        strategy=run.record["strategy"],
+        base_model=str(run.record["model"]),
+        scores=run.judged.metrics,
+        rows=len(run.test),
+        data=run.loaded.path.name,
+        training_rows=len(run.train),
+        fingerprint=run.loaded.fingerprint,
+        seed=plan["seed"],
+        versions={"graft": run.record["version"], "torch": torch.__version__},
+        labels=head.labels if isinstance(head, Classify) else (),
+        python='model(("A text", "Another text"))' if pair else "",
+        max_tokens=run.model.limit,
+        overflow=run.model.settings.overflow,
+        opens_in="transformers" if opens else "",
+        notes=run.findings.lines(),
+    )

@@ -6,16 +6,18 @@ import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
 from graft.data.columns import Role
 from graft.data.table import Reject, Table
 from graft.errors import UsageError, nearest
-from graft.evaluate.metrics import Interval
 from graft.heads import Head
 from graft.sealed import Text
+
+if TYPE_CHECKING:
+    from graft.evaluate.metrics import Interval
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ One label: a column `label`. Several: a column `labels` of lists (JSON lines, pa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,9 +14,11 @@ from torch import Tensor
 from graft.data.columns import Role
 from graft.data.table import Reject, Table
 from graft.errors import DataError, nearest
-from graft.evaluate.metrics import Interval, classification, multi_label
 from graft.heads import Classify, Head
 from graft.tasks import Row
+
+if TYPE_CHECKING:
+    from graft.evaluate.metrics import Interval
 
 SEPARATOR = "|"
 
@@ -82,6 +84,8 @@ class ClassifyTask:
 
     def measure(self, head: Head, outputs: Tensor, rows: Sequence[Row]) -> dict[str, Interval]:
         """Accuracy, macro-F1 and calibration; for several labels micro-F1, macro-F1 and exact match."""
+        from graft.evaluate.metrics import classification, multi_label  # scipy: only where something is scored
+
         assert isinstance(head, Classify)
         targets = torch.stack([self.target(row, head) for row in rows]).numpy()
         probabilities = head.probabilities(outputs).numpy()

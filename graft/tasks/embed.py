@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,10 +12,12 @@ from torch.nn import functional as F
 from graft.data.columns import Role
 from graft.data.table import Reject, Table
 from graft.errors import DataError
-from graft.evaluate.metrics import Interval, regression
 from graft.heads import Head
 from graft.tasks import Row
 from graft.tasks.similarity import ROLES, read_pairs
+
+if TYPE_CHECKING:
+    from graft.evaluate.metrics import Interval
 
 STS_HIGHEST = 5.0
 """Scores above 1 are taken to be on the 0-5 scale of the semantic textual similarity data sets."""
@@ -52,6 +54,8 @@ class EmbedTask:
 
     def measure(self, head: Head, outputs: Tensor, rows: Sequence[Row]) -> dict[str, Interval]:
         """Correlations of the cosine of each row's two vectors, (2B, D), with its score."""
+        from graft.evaluate.metrics import regression  # scipy: only where something is scored
+
         cosine_B = F.cosine_similarity(outputs[0::2].double(), outputs[1::2].double())
         targets = torch.tensor([row.target for row in rows], dtype=torch.float64).numpy()
         return regression(targets, cosine_B.numpy())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,9 +12,11 @@ from torch import Tensor
 from graft.data.columns import Role
 from graft.data.table import Reject, Table
 from graft.errors import DataError
-from graft.evaluate.metrics import Interval, regression
 from graft.heads import Head
 from graft.tasks import Row
+
+if TYPE_CHECKING:
+    from graft.evaluate.metrics import Interval
 
 ROLES = (
     Role(name="sentence1", aliases=("text1", "premise", "question1", "first")),
@@ -51,6 +53,8 @@ class SimilarityTask:
 
     def measure(self, head: Head, outputs: Tensor, rows: Sequence[Row]) -> dict[str, Interval]:
         """Pearson's and Spearman's correlation, and errors."""
+        from graft.evaluate.metrics import regression  # scipy: only where something is scored
+
         targets = torch.tensor([row.target for row in rows], dtype=torch.float64).numpy()
         return regression(targets, outputs.flatten().double().numpy())
 
