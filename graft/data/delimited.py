@@ -201,7 +201,8 @@ class _Rows:
                 break
         else:
             self.give_back(parts[1:] if more is None else [*parts[1:], more])
-            raise _MalformedError(f"the quote opened in line {opened} is never closed")
+            within = "" if more is None else f" within {LINE:,} characters"
+            raise _MalformedError(f"the quote opened in line {opened} is never closed{within}")
         try:
             return self._scan(self.dialect.newline.join(parts))
         except _WidthError as error:

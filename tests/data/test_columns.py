@@ -34,12 +34,19 @@ def table(*names: str, rows: list[list[object]] | None = None) -> Table:
         (("text", "label", "other"), {"text": "label", "label": "other"}, {"text": "label", "label": "other"}),
         (("Text", "text", "label"), {"text": "Text"}, {"text": "Text", "label": "label"}),
         (("sentence", "label", "class"), {"label": "class"}, {"text": "sentence", "label": "class"}),
+        (("Text", "sentence", "label"), {}, {"text": "Text", "label": "label"}),
+        (("sentence", "review"), {"label": "sentence"}, {"text": "review", "label": "sentence"}),
     ],
 )
 def test_chosen(names: tuple[str, ...], given: dict[str, str], chosen: dict[str, str]):
     found = choose(table(*names), ROLES, given)
     assert found == chosen
     assert list(found) == ["text", "label"]
+
+
+def test_a_name_comes_before_an_alias_of_another_role():
+    roles = [Role(name="document", aliases=("text", "article")), Role(name="text")]
+    assert choose(table("text", "article"), roles) == {"document": "article", "text": "text"}
 
 
 def test_optional_columns():

@@ -79,9 +79,11 @@ def test_stray_quotes_cost_linear_time(line: str, usual: str, kept: int):
 
 
 def test_the_quoted_row_has_a_limit():
-    lines = 'a,b\n"' + ("x" * 1_000_000 + "\n") * 20 + 'c,d\n"e",f\n'
-    table = parse(PATH, iter([lines]), usual=",")
-    assert table.rows == [{"a": "c", "b": "d"}, {"a": "e", "b": "f"}]
+    long = ("x" * 1_000_000 + "\n") * 16
+    table = parse(PATH, iter(['a,b\n"' + long + 'c",d\n"e",f\n']), usual=",")
+    assert [len(row["a"]) for row in table.rows] == [16_000_017, 1]
+    table = parse(PATH, iter(['a,b\n"' + long + long + 'c",d\n"e",f\n']), usual=",")
+    assert table.rows == [{"a": "e", "b": "f"}]
     assert table.rejected[0].line == 2
-    assert table.rejected[0].reason == "the quote opened in line 2 is never closed"
-    assert table.read == 22
+    assert table.rejected[0].reason == "the quote opened in line 2 is never closed within 16,777,216 characters"
+    assert (table.lines, table.read) == ([35], 34)

@@ -20,7 +20,7 @@ import resource, sys, time
 from graft.data.read import read
 from graft.errors import GraftError
 if sys.argv[1].endswith(".parquet"):
-    import pyarrow.parquet
+    import pyarrow
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 start = time.process_time()
 try:
@@ -29,6 +29,7 @@ except GraftError as error:
     said = str(error)
 scale = 1 if sys.platform == "darwin" else 1024
 grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * scale
+grown = max(grown, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * scale)
 print(time.process_time() - start, grown, said.encode("unicode_escape").decode())
 """
 

@@ -16,6 +16,7 @@ KEYS = [f"text number {index}" for index in range(20_000)]
         ("STRASSE", "straße"),
         ("a\u00a0b", "a b"),
         ("ΜΆΪΟΣ", "μάϊος"),
+        ("\u03b0", "\u03a5\u0308\u0301"),
         ("\u0345\u0301x", "\u0301\u0345X"),
     ],
 )
