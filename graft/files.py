@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import stat
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,13 +81,10 @@ def replacing(target: Path) -> Iterator[Path]:
         StorageError: the disk is full, or the place cannot be written.
     """
     target = Path(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        hold = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
-    except OSError as error:
-        raise StorageError(f"{target}: cannot be written: {error.strerror}. Choose another place with --out") from error
+    hold = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
     new, old = hold / "new", hold / "old"
     try:
+        _make(hold, target)
         yield new
         _sync(new)
         _swap_in(new, target, old)
@@ -95,11 +92,29 @@ def replacing(target: Path) -> Iterator[Path]:
         raise StorageError(
             f"{target}: cannot be written: {error.strerror or error}. What was there before is unharmed"
         ) from error
+    except StorageError as error:  # of a part; nobody knows the place by its temporary name
+        raise StorageError(str(error).replace(str(new), str(target))) from error
     finally:
-        # Here and not beside the renaming: an interrupt can come between any two steps there.
-        if old.exists() and not target.exists():
-            os.rename(old, target)
-        shutil.rmtree(hold, ignore_errors=True)
+        try:
+            _clean(hold, old, target)
+        except KeyboardInterrupt:
+            _clean(hold, old, target)
+            raise
+
+
+def _make(hold: Path, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        hold.mkdir(mode=0o700)
+    except OSError as error:
+        raise StorageError(f"{target}: cannot be written: {error.strerror}. Choose another place with --out") from error
+
+
+def _clean(hold: Path, old: Path, target: Path) -> None:
+    """Put the old back where the new did not come to stand. Not beside the renaming, where Ctrl-C can come between."""
+    if os.path.exists(old) and not os.path.exists(target):
+        os.rename(old, target)
+    shutil.rmtree(hold, ignore_errors=True)
 
 
 def _swap_in(new: Path, target: Path, old: Path) -> None:

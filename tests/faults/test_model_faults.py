@@ -26,7 +26,7 @@ from graft.grafted import load
 SECONDS = 2.0
 """Processor time for one refusal; it takes some milliseconds, and a slow machine may be slower."""
 
-GONE = object()
+GONE = "<gone>"
 NAMES = ("bert-classify", "gpt2-lm", "gpt2-classify", "bert", "gpt2-untied")
 
 
@@ -38,7 +38,7 @@ def broken(tiny, tmp_path: Path) -> Callable[..., Path]:
         folder = tmp_path / "model"
         shutil.copytree(tiny(name).folder, folder)
         config = json.loads((folder / "config.json").read_text()) | changes
-        kept = {key: value for key, value in config.items() if value is not GONE}
+        kept = {key: value for key, value in config.items() if value != GONE}
         (folder / "config.json").write_text(json.dumps(kept))
         return folder
 

@@ -91,7 +91,7 @@ def test_lower_precision(lengths: tuple[int, ...], causal: bool, dtype: torch.dt
 
 
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("lengths", [(2, 3), (4, 1, 3, 4), (8, 7, 1)])
+@pytest.mark.parametrize("lengths", [(2, 3), (4, 1, 3)])
 def test_gradcheck(lengths: tuple[int, ...], causal: bool):
     how = layout(lengths)
     assert torch.autograd.gradcheck(lambda *qkv: attend(*qkv, how, causal=causal, scale=SCALE), draw(lengths))

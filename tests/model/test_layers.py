@@ -48,7 +48,7 @@ def test_dropout_drops_at_its_rate_and_keeps_the_expectation(rate: float):
     # A byte decides, so the rate is the nearest 1/256; rates no byte can tell from 0 or 1 are exact.
     used = round(rate * 256) / 256
     used = used if 0 < used < 1 else rate
-    assert set(kept.unique().tolist()) <= {0.0, float(torch.tensor(1 / (1 - used)))}
+    assert kept.unique().tolist() == pytest.approx([0, 1 / (1 - used)])
     deviation = math.sqrt(used * (1 - used) / MANY)
     assert abs(float((kept == 0).double().mean()) - used) < 5 * deviation
     assert abs(float(kept.double().mean()) - 1) < 5 * deviation / (1 - used)
@@ -137,7 +137,7 @@ def test_attention_dropout_keeps_the_expectation():
     layout = Layout(pack([[0] * 12, [0] * 11, [0] * 3]))
     x = torch.randn(26, 8)
     with torch.no_grad():
-        draws = torch.stack([block.attention(x, layout) for _ in range(2000)])
+        draws = torch.stack([block.attention(x, layout) for _ in range(800)])
         exact = block.eval().attention(x, layout)
     error = (draws.mean(0) - exact) / (draws.std(0) / math.sqrt(len(draws)))
     assert float(draws.std(0).min()) > 0
