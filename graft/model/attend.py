@@ -112,14 +112,21 @@ def _from_cache(q_THK: Tensor, k_BMHK: Tensor, v_BMHK: Tensor, layout: Layout, s
 class Layout:
     """How the sequences of one batch lie, worked out once and shared by all layers."""
 
-    def __init__(self, batch: Packed) -> None:
+    def __init__(self, batch: Packed, rows: int | None = None) -> None:
+        """Describe a batch.
+
+        Args:
+            batch: the sequences.
+            rows: rows of the tensors to come, where they have more than the batch has tokens; the rest are zero.
+        """
         self.batch = batch
+        self.rows = batch.ids_T.numel() if rows is None else rows
         self._masks: dict[tuple[int, torch.dtype], Tensor] = {}
 
     @cached_property
     def blocks(self) -> Blocks:
         """Blocks of sequences of similar length."""
-        return Blocks(self.batch)
+        return Blocks(self.batch, self.rows)
 
     @cached_property
     def step_T(self) -> Tensor:
@@ -146,61 +153,74 @@ class Layout:
 
 @dataclass(frozen=True)
 class Block:
-    """Sequences of similar length side by side."""
+    """Sequences of similar length side by side.
 
-    sequences: int
+    Attributes:
+        longest: rows each takes, the longest's length rounded up.
+        sequences: how many there is room for; those beyond the real ones are filling.
+        lengths: of the real ones.
+    """
+
     longest: int
+    sequences: int
     lengths: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Rows it takes in all."""
+        return self.longest * self.sequences
 
 
 class Blocks:
-    """A packed batch cut into blocks, and the way there and back."""
+    """A packed batch cut into blocks, and the way there and back.
 
-    def __init__(self, batch: Packed) -> None:
-        self.batch = batch
-        order = sorted(range(len(batch.lengths)), key=lambda index: batch.lengths[index])
-        groups = list(_similar(order, batch.lengths))
-        self.shapes = [Block(len(g), batch.lengths[g[-1]], tuple(batch.lengths[i] for i in g)) for g in groups]
-        self.sizes = [block.sequences * block.longest for block in self.shapes]
-        self.order = [index for group in groups for index in group]
+    The sizes of blocks are rounded up: matrix kernels are compiled for each new shape, which takes longer than to run
+    them, so few shapes must serve all batches.
+    """
+
+    def __init__(self, batch: Packed, rows: int) -> None:
+        self.batch, self.rows = batch, rows
+        self.order, self.shapes = [], []
+        for group in _similar(sorted(range(len(batch.lengths)), key=lambda one: batch.lengths[one]), batch.lengths):
+            room = round_up(len(group), 4) if len(group) > 4 else len(group)
+            longest = round_up(batch.lengths[group[-1]], 8)
+            self.order.append(group)
+            self.shapes.append(Block(longest, room, tuple(batch.lengths[one] for one in group)))
         self._masks: dict[tuple[int, bool, torch.dtype], Tensor | None] = {}
-        self.filled = sum(self.sizes) > sum(batch.lengths)
-        self.moves = self.filled or self.order != list(range(len(self.order)))
 
     @cached_property
     def slot_T(self) -> Tensor:
         """Row in the blocks, laid end to end, of each packed token."""
-        base = [0] * len(self.order)
-        row = 0
-        at = iter(self.order)
-        for block in self.shapes:
-            for _ in range(block.sequences):
-                base[next(at)] = row
-                row += block.longest
-        device = self.batch.ids_T.device
-        owner_T = self.batch.owner_T
+        base = [0] * len(self.batch.lengths)
+        start = 0
+        for group, block in zip(self.order, self.shapes, strict=True):
+            for place, sequence in enumerate(group):
+                base[sequence] = start + place * block.longest
+            start += block.size
+        owner_T, device = self.batch.owner_T, self.batch.ids_T.device
         step_T = torch.arange(owner_T.numel(), device=device) - self.batch.first_B[owner_T]
         return torch.tensor(base, device=device)[owner_T] + step_T
 
     @cached_property
     def source_P(self) -> Tensor:
-        """Packed token for each row of the blocks; filling rows repeat token 0, which the mask hides."""
-        source_P = torch.zeros(sum(self.sizes), dtype=torch.int64, device=self.slot_T.device)
+        """Packed token for each row of the blocks; filling rows repeat token 0, which no real token sees."""
+        source_P = torch.zeros(sum(block.size for block in self.shapes), dtype=torch.int64, device=self.slot_T.device)
         source_P[self.slot_T] = torch.arange(self.slot_T.numel(), device=self.slot_T.device)
         return source_P
 
     def lay(self, x_THK: Tensor) -> list[Tensor]:
         """Packed rows -> one (B, H, L, K) block per group."""
-        x_PHK: Tensor = _Lay.apply(x_THK, self.source_P, self.slot_T) if self.moves else x_THK  # type: ignore[no-untyped-call]
-        parts = torch.split(x_PHK, self.sizes) if len(self.sizes) > 1 else (x_PHK,)
+        x_PHK: Tensor = _Lay.apply(x_THK, self.source_P, self.slot_T)  # type: ignore[no-untyped-call]
+        parts = torch.split(x_PHK, [block.size for block in self.shapes])
         shapes = zip(self.shapes, parts, strict=True)
-        return [part.view(b.sequences, b.longest, *x_THK.shape[1:]).transpose(1, 2) for b, part in shapes]
+        return [part.view(block.sequences, block.longest, *x_THK.shape[1:]).transpose(1, 2) for block, part in shapes]
 
     def gather(self, blocks: Sequence[Tensor]) -> Tensor:
         """The way back: (B, H, L, K) blocks -> packed rows."""
         rows = [block.transpose(1, 2).flatten(0, 1) for block in blocks]
         x_PHK = torch.cat(rows) if len(rows) > 1 else rows[0]
-        return _Gather.apply(x_PHK, self.slot_T) if self.moves else x_PHK  # type: ignore[no-untyped-call]
+        x_THK: Tensor = _Gather.apply(x_PHK, self.slot_T, self.rows)  # type: ignore[no-untyped-call]
+        return x_THK
 
     def mask(self, number: int, causal: bool, dtype: torch.dtype) -> Tensor | None:
         """Additive mask of one block, or None where there is nothing to hide.
@@ -218,7 +238,8 @@ class Blocks:
             return _additive(places_L[None, :] > places_L[:, None], dtype)
         if min(block.lengths) == block.longest:
             return None
-        lengths_B = torch.tensor(block.lengths, device=places_L.device)
+        spare = [block.longest] * (block.sequences - len(block.lengths))
+        lengths_B = torch.tensor([*block.lengths, *spare], device=places_L.device)
         return _additive(places_L >= lengths_B[:, None, None, None], dtype)
 
 
@@ -241,32 +262,45 @@ def _additive(hidden: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, float("-inf"))
 
 
+def round_up(number: int, step: int) -> int:
+    """The next multiple of a step."""
+    return -(-number // step) * step
+
+
+def _take(x: Tensor, index: Tensor, rows: int) -> Tensor:
+    """Chosen rows of a tensor, followed by zeros up to so many rows."""
+    taken = x.new_empty(rows, *x.shape[1:])
+    torch.index_select(x, 0, index, out=taken[: len(index)])
+    taken[len(index) :] = 0
+    return taken
+
+
 class _Lay(torch.autograd.Function):
     """Packed rows into block rows. Filling rows have no gradient, so the way back is a plain selection."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, source_P: Tensor, slot_T: Tensor) -> Tensor:
         """(T, ...) -> (P, ...)."""
-        ctx.slot_T = slot_T
+        ctx.slot_T, ctx.rows = slot_T, x.shape[0]
         return x.index_select(0, source_P)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         """(P, ...) -> (T, ...)."""
-        return grads[0].index_select(0, ctx.slot_T), None, None
+        return _take(grads[0].contiguous(), ctx.slot_T, ctx.rows), None, None
 
 
 class _Gather(torch.autograd.Function):
-    """Block rows back into packed rows."""
+    """Block rows back into packed rows, with zeros in the rows beyond the tokens."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, slot_T: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, slot_T: Tensor, rows: int) -> Tensor:
         """(P, ...) -> (T, ...)."""
-        ctx.slot_T, ctx.rows = slot_T, x.shape[0]
-        return x.index_select(0, slot_T)
+        ctx.slot_T, ctx.size = slot_T, x.shape[0]
+        return _take(x, slot_T, rows)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         """(T, ...) -> (P, ...), zero in the filling."""
-        grad = grads[0].new_zeros(ctx.rows, *grads[0].shape[1:])
-        return grad.index_copy_(0, ctx.slot_T, grads[0]), None
+        grad = grads[0].new_zeros(ctx.size, *grads[0].shape[1:])
+        return grad.index_copy_(0, ctx.slot_T, grads[0][: len(ctx.slot_T)]), None, None

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from graft.batch import Packed
 from graft.errors import DataError
-from graft.model.attend import Layout
+from graft.model.attend import Layout, round_up
 from graft.model.config import Config
 from graft.model.layers import Block, Cache, Dropout
+
+ROWS = 64
+"""On a processor, batches are run with a multiple of this many rows (the last ones zero), so that the matrix kernels,
+which are compiled for every new shape, can be reused: for a shape not met before, compiling takes several times as long
+as running (docs/log.md)."""
 
 
 class Transformer(nn.Module):
@@ -46,15 +52,18 @@ class Transformer(nn.Module):
             DataError: a sequence is longer than the model's positions.
         """
         self.check(batch)
-        layout = Layout(batch)
         x_TD = self.embed(batch)
+        tokens = len(x_TD)
+        rows = round_up(tokens, ROWS) if cache is None and x_TD.device.type == "cpu" else tokens
+        layout = Layout(batch, rows)
+        x_TD = F.pad(x_TD, (0, 0, 0, rows - tokens)) if rows > tokens else x_TD
         for block in self.blocks:
             if layers is not None:
-                layers.append(x_TD)
+                layers.append(x_TD[:tokens])
             x_TD = block(x_TD, layout, cache)
         if layers is not None:
-            layers.append(x_TD)
-        return x_TD if self.final_norm is None else self.final_norm(x_TD)
+            layers.append(x_TD[:tokens])
+        return (x_TD if self.final_norm is None else self.final_norm(x_TD))[:tokens]
 
     def embed(self, batch: Packed) -> Tensor:
         """Sum of the embeddings of token, position and type, normalized where the family does, (T, D)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from graft.batch import pack
-from graft.model.attend import FILL, PLAIN_LONGEST, Blocks, Layout, attend
+from graft.model.attend import FILL, PLAIN_LONGEST, Layout, attend
 
 SHAPE = (3, 5)
 SCALE = 0.37
@@ -37,8 +38,8 @@ def draw(lengths: Sequence[int], dtype: torch.dtype = torch.float64) -> list[Ten
     ]
 
 
-def layout(lengths: Sequence[int]) -> Layout:
-    return Layout(pack([[0] * length for length in lengths]))
+def layout(lengths: Sequence[int], rows: int | None = None) -> Layout:
+    return Layout(pack([[0] * length for length in lengths]), rows)
 
 
 def naive(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], causal: bool) -> Tensor:
@@ -98,36 +99,40 @@ def test_gradcheck(lengths: tuple[int, ...], causal: bool):
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=20))
-def test_blocks_hold_little_filling_and_give_all_back(lengths: list[int]):
-    blocks = Blocks(pack([[0] * length for length in lengths]))
-    assert sorted(blocks.order) == list(range(len(lengths)))
-    assert [length for block in blocks.shapes for length in block.lengths] == sorted(lengths)
-    for block in blocks.shapes:
-        assert block.longest == max(block.lengths)
-        assert block.sequences * block.longest <= FILL * sum(block.lengths)
-    x = torch.randn(sum(lengths), 2, 3)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=20), st.integers(0, 9))
+def test_blocks_hold_little_filling_and_give_all_back(lengths: list[int], spare: int):
+    """Within FILL of what a group needs, then rounded up so that few shapes serve all batches."""
+    blocks = layout(lengths, sum(lengths) + spare).blocks
+    x = torch.randn(sum(lengths) + spare, 2, 3)
+    x[sum(lengths) :] = 0
     laid = blocks.lay(x)
-    assert [tuple(part.shape) for part in laid] == [(b.sequences, 2, b.longest, 3) for b in blocks.shapes]
+    assert sorted(number for group in blocks.order for number in group) == list(range(len(lengths)))
+    for group, part in zip(blocks.order, laid, strict=True):
+        own = [lengths[number] for number in group]
+        sequences, heads, longest, size = part.shape
+        assert (heads, size) == (2, 3)
+        assert len(own) * max(own) <= FILL * sum(own)
+        assert max(own) <= longest < max(own) + 8
+        assert len(own) <= sequences < len(own) + 4
     assert torch.equal(blocks.gather(laid), x)
 
 
-def test_equal_lengths_are_one_block_and_nothing_moves():
-    blocks = Blocks(pack([[0] * 9] * 5))
-    assert (len(blocks.shapes), blocks.moves, blocks.filled) == (1, False, False)
-    x = torch.randn(45, 2, 3)
-    assert blocks.lay(x)[0].data_ptr() == x.data_ptr()
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 8, 9])
+def test_equal_lengths_are_one_block(count: int):
+    [part] = layout([9] * count).blocks.lay(torch.randn(9 * count, 2, 3))
+    assert part.shape[0] >= count
 
 
+@pytest.mark.parametrize("spare", [0, 3])
 @pytest.mark.parametrize("lengths", [(3, 3), (8, 7), (4, 1, 4, 5), (1, 9, 2)])
-def test_gradients_of_the_ways_there_and_back(lengths: tuple[int, ...]):
+def test_gradients_of_the_ways_there_and_back(lengths: tuple[int, ...], spare: int):
     """Filling is hidden by the mask, so the way there leaves it out of the gradient."""
-    blocks = Blocks(pack([[0] * length for length in lengths]))
-    x = torch.randn(sum(lengths), 2, 3, dtype=torch.float64, requires_grad=True)
-    real = [part.clone() for part in blocks.lay(torch.ones_like(x))]
-    for part, block in zip(real, blocks.shapes, strict=True):
-        for row, length in enumerate(block.lengths):
-            part[row, :, length:] = 0
+    blocks = layout(lengths, sum(lengths) + spare).blocks
+    x = torch.randn(sum(lengths) + spare, 2, 3, dtype=torch.float64, requires_grad=True)
+    real = [torch.zeros_like(part) for part in blocks.lay(x)]
+    for group, part in zip(blocks.order, real, strict=True):
+        for row, number in enumerate(group):
+            part[row, :, : lengths[number]] = 1
 
     def there(x: Tensor) -> Tensor:
         return torch.cat([(part * one).flatten() for part, one in zip(blocks.lay(x), real, strict=True)])
@@ -137,6 +142,17 @@ def test_gradients_of_the_ways_there_and_back(lengths: tuple[int, ...]):
 
     assert torch.autograd.gradcheck(there, x)
     assert torch.autograd.gradcheck(there_and_back, x)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_rows_beyond_the_tokens_change_nothing_and_stay_zero(causal: bool):
+    lengths = CASES["both kernels"]
+    inputs = draw(lengths)
+    expected = attend(*inputs, layout(lengths), causal=causal, scale=SCALE)
+    more = [torch.cat([x, torch.zeros(5, *SHAPE, dtype=x.dtype)]) for x in inputs]
+    found = attend(*more, layout(lengths, sum(lengths) + 5), causal=causal, scale=SCALE)
+    assert torch.equal(found[:-5], expected)
+    assert not found[-5:].any()
 
 
 def test_dropout_sees_the_probabilities():
@@ -150,6 +166,7 @@ def test_dropout_sees_the_probabilities():
 
     found = attend(q, k, v, layout(lengths), causal=False, scale=SCALE, dropout=halve)
     torch.testing.assert_close(found, naive(q, k, v, lengths, False) / 2, rtol=0, atol=1e-12)
+    assert seen
     assert all(torch.allclose(weights.sum(-1), torch.ones((), dtype=torch.float64)) for weights in seen)
 
 

@@ -155,3 +155,17 @@ def test_a_sequence_longer_than_the_positions(lengths: tuple[int, ...]):
 def test_a_configuration_counts_its_parameters():
     for config in (CONFIG, dataclasses.replace(CONFIG, norm="pre", token_types=2, embedding_norm=True)):
         assert config.parameters == sum(parameter.numel() for parameter in Transformer(config).parameters())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"norm": "both"}, "norm is 'both', expected 'post' or 'pre'"),
+        ({"heads": 3}, "hidden size 8 is not a multiple of 3 attention heads"),
+        ({"layers": 0, "dropout": 1.0}, "layers is 0, .*; dropout is 1.0, expected at least 0 and below 1"),
+        ({"vocab_size": 2**31, "hidden_size": 2**20}, "parameters, more than any model Graft can hold"),
+    ],
+)
+def test_a_configuration_that_makes_no_sense(changes, message):
+    with pytest.raises(ModelError, match=f"the model's configuration makes no sense: .*{message}"):
+        dataclasses.replace(CONFIG, **changes)

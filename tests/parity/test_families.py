@@ -112,8 +112,8 @@ def test_every_length_in_one_batch_is_as_alone_in_any_order(tiny, name: str):
     for number, (ids, kinds) in enumerate(zip(sequences, types, strict=True)):
         own = run(model, pack([ids], [kinds]))[0]
         # Matrix products of other heights add up in another order, so the last bits may differ.
-        assert worst(together[number], own) < 2e-6
-        assert worst(back[number], own) < 2e-6
+        assert worst(together[number], own) < 5e-6
+        assert worst(back[number], own) < 5e-6
 
 
 def test_token_types_matter_and_default_to_zero(tiny):
