@@ -303,7 +303,7 @@ def test_everything_wrong_is_listed_at_once(broken):
         ),
         (
             "bert-classify",
-            lambda t: t.update({"classifier.weight": torch.tensor(1.0)}),
+            lambda t: t.update({"classifier.weight": torch.tensor(1.0).double()}),
             "output.weight has shape [], config",
         ),
         (

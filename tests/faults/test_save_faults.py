@@ -17,7 +17,6 @@ from safetensors.torch import load_file
 
 from graft import sealed
 from graft.grafted import load
-from graft.sealed import Settings
 
 SAVE = """
 import sys
@@ -215,24 +214,3 @@ def test_an_interrupt_between_any_two_steps_of_replacing(tmp_path: Path):
     *aside, steps = result.stdout.splitlines()
     assert int(steps.split()[1]) > 60
     assert len(aside) <= 30
-
-
-# Golden inputs
-
-INPUTS = ("where is my parcel", ("it broke", "send it back"), "thanks")
-
-
-@pytest.mark.parametrize(
-    "name", ["bert-classify", "bert-regress", "bert-multi", "bert", "gpt2-classify", "gpt2-lm", "gpt2"]
-)
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_golden_inputs_prove_a_folder(tiny, tmp_path: Path, name: str, dtype: str):
-    model = load(tiny(name).folder, "float32")
-    inputs = INPUTS if name.startswith("bert") else (INPUTS[0], INPUTS[2])
-    model.seal(inputs, Settings(task="classify", limit=30, made={"seed": 3}))
-    out = model.save(tmp_path / "out")
-    again = load(out, dtype, verify=True)
-    assert again.settings == model.settings
-    assert len(again.settings.golden.outputs) == len(inputs)
-    second = again.save(tmp_path / "second")
-    load(second, dtype, verify=True)
