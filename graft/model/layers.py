@@ -63,8 +63,9 @@ class Dropout(nn.Module):
         if x.device.type != "cpu" or not 0 < threshold < 256:  # a byte cannot tell such a rate from 0 or from 1
             return F.dropout(x, self.rate)
         words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
-        keep = words.view(torch.uint8)[: x.numel()].view(x.shape) >= threshold
-        return x * (keep.to(x.dtype) * (256 / (256 - threshold)))
+        drawn = words.view(torch.uint8)[: x.numel()].view(x.shape)
+        keep = torch.ge(drawn, threshold, out=torch.empty_like(x, requires_grad=False))
+        return x * keep.mul_(256 / (256 - threshold))
 
 
 class Attention(nn.Module):

@@ -227,16 +227,18 @@ def _learn(
                     done.epochs.append({"epoch": step.epoch + 1, **plain(metrics)})
                     if best.judge(metrics, model, masters):
                         break
+        model.backbone.token_embedding.sparse = False
         best.restore()
     strategy.finish(model)
     return seen
 
 
 def _touched(model: Model, examples: Sequence[Example]) -> Mapping[torch.nn.Parameter, Tensor]:
-    """The rows of the token embedding that occur in the data: no others will ever have a gradient."""
+    """The rows of the token embedding that occur in the data: no others will ever have a gradient, so it is sparse."""
     weight = model.backbone.token_embedding.weight
     if any(parameter is weight for parameter in (model.head or torch.nn.Module()).parameters()):
         return {}
+    model.backbone.token_embedding.sparse = True
     used = sorted({token for example in examples for sequence in example.sequences for token in sequence})
     return {weight: torch.tensor(used, device=model.device)}  # type: ignore[dict-item]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,10 +37,10 @@ class AdamW:
         Args:
             groups: what learns.
             masters: the float32 values of parameters that are kept in another dtype; updated in place.
-            rows: for embeddings without decay, the numbers of the rows that ever have a gradient.
+            rows: for embeddings without decay, the numbers of the rows that ever have a gradient; it may be sparse.
         """
         masters, rows = masters or {}, rows or {}
-        self.steps = 0
+        self.steps, self.groups = 0, list(groups)
         self.states = [
             _State(parameter, masters.get(parameter, parameter.data), group, rows.get(parameter))
             for group in groups
@@ -48,7 +49,7 @@ class AdamW:
 
     def norm(self) -> Tensor:
         """Euclidean norm of all gradients together, a float32 scalar."""
-        return get_total_norm(list(self._gradients())).float()
+        return get_total_norm([state.gradient() for state in self._learning()]).float()
 
     def step(self, rate: float, scale: float = 1.0) -> None:
         """Update every parameter that has a gradient, then drop the gradients.
@@ -58,15 +59,49 @@ class AdamW:
             scale: factor on all gradients (clipping).
         """
         self.steps += 1
-        for state in self.states:
-            if state.parameter.grad is not None:
-                state.update(rate, scale, self.steps)
-                state.parameter.grad = None
+        states = self._learning()
+        for group in self.groups:
+            own = [state for state in states if state.group is group]
+            for pieces in _batches(piece for state in own for piece in state.pieces()):
+                self._update(pieces, group, rate, scale)
+        with torch.no_grad():
+            _write_back(states)
+        for state in states:
+            state.forget()
 
-    def _gradients(self) -> Iterator[Tensor]:
-        for state in self.states:
-            if state.parameter.grad is not None:
-                yield state.parameter.grad
+    def _learning(self) -> list[_State]:
+        return [state for state in self.states if state.parameter.grad is not None]
+
+    def _update(self, pieces: Sequence[_Piece], group: Group, rate: float, scale: float) -> None:
+        wide = [piece.gradient.float() for piece in pieces]
+        if scale != 1.0:
+            torch._foreach_mul_(wide, scale)
+        steps = torch.tensor(float(self.steps), device=wide[0].device)
+        adamw(
+            [piece.value for piece in pieces],
+            wide,
+            [piece.first for piece in pieces],
+            [piece.second for piece in pieces],
+            [],
+            [steps.clone() for _ in pieces],
+            fused=True,
+            amsgrad=False,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            lr=rate * group.rate,
+            weight_decay=group.decay,
+            eps=EPSILON,
+            maximize=False,
+        )
+
+
+class _Piece(NamedTuple):
+    """Part of a parameter: master values, gradient, and both moments."""
+
+    value: Tensor
+    gradient: Tensor
+    first: Tensor
+    second: Tensor
 
 
 class _State:
@@ -74,44 +109,60 @@ class _State:
 
     def __init__(self, parameter: torch.nn.Parameter, master: Tensor, group: Group, rows: Tensor | None) -> None:
         self.parameter, self.master, self.group, self.rows = parameter, master, group, rows
-        values = master if rows is None else master[rows]
-        self.values = values
-        self.first, self.second = (torch.zeros_like(values) for _ in range(2))
+        self.values = master if rows is None else master[rows]
+        self.first, self.second = (torch.zeros_like(self.values) for _ in range(2))
+        self._compact: Tensor | None = None
+        if rows is not None:
+            self._place = torch.zeros(len(master), dtype=torch.int64, device=master.device)
+            self._place[rows] = torch.arange(len(rows), device=master.device)
 
-    def update(self, rate: float, scale: float, steps: int) -> None:
-        """One step of AdamW, a chunk at a time."""
+    def gradient(self) -> Tensor:
+        """The gradient, of the chosen rows where there are some."""
         gradient = self.parameter.grad
         assert gradient is not None
-        if self.rows is not None:
-            gradient = gradient[self.rows]
-        tensors = (self.values, gradient, self.first, self.second)
-        for value, slope, first, second in zip(*(_chunks(tensor) for tensor in tensors), strict=True):
-            wide = slope.float() if scale == 1.0 else slope.float().mul_(scale)
-            adamw(
-                [value],
-                [wide],
-                [first],
-                [second],
-                [],
-                [torch.tensor(float(steps), device=value.device)],
-                fused=True,
-                amsgrad=False,
-                beta1=BETAS[0],
-                beta2=BETAS[1],
-                lr=rate * self.group.rate,
-                weight_decay=self.group.decay,
-                eps=EPSILON,
-                maximize=False,
-            )
-        self._write_back()
+        if self.rows is None:
+            return gradient
+        if self._compact is None:
+            self._compact = self._gather(gradient)
+        return self._compact
 
-    def _write_back(self) -> None:
-        with torch.no_grad():
-            if self.rows is not None:
-                self.master[self.rows] = self.values
-                self.parameter.data[self.rows] = self.values.to(self.parameter.dtype)
-            elif self.parameter.data_ptr() != self.master.data_ptr():
-                self.parameter.data.copy_(self.master)
+    def _gather(self, gradient: Tensor) -> Tensor:
+        if not gradient.is_sparse:
+            return gradient[self.rows]
+        compact = torch.zeros_like(self.values)
+        return compact.index_add_(0, self._place[gradient._indices()[0]], gradient._values().float())
+
+    def pieces(self) -> Iterator[_Piece]:
+        """The parameter in pieces of at most CHUNK values."""
+        tensors = (self.values, self.gradient(), self.first, self.second)
+        yield from map(_Piece._make, zip(*(_chunks(tensor) for tensor in tensors), strict=True))
+
+    def forget(self) -> None:
+        """Drop the gradient."""
+        self.parameter.grad = self._compact = None
+
+
+def _batches(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
+    """Pieces that together have at most CHUNK values: small tensors share a call."""
+    held: list[_Piece] = []
+    for piece in pieces:
+        if held and sum(one.value.numel() for one in held) + piece.value.numel() > CHUNK:
+            yield held
+            held = []
+        held.append(piece)
+    if held:
+        yield held
+
+
+def _write_back(states: Sequence[_State]) -> None:
+    """Round the masters into the parameters."""
+    for state in states:
+        if state.rows is not None:
+            state.master[state.rows] = state.values
+            state.parameter.data[state.rows] = state.values.to(state.parameter.dtype)
+    apart = [s for s in states if s.rows is None and s.parameter.data_ptr() != s.master.data_ptr()]
+    if apart:
+        torch._foreach_copy_([state.parameter.data for state in apart], [state.master for state in apart])
 
 
 def _chunks(tensor: Tensor) -> Sequence[Tensor]:
