@@ -43,7 +43,7 @@ def main() -> None:
         learning = None
         if name == "zero-shot":
             zero = ZeroShot(load("sentence-transformers/all-MiniLM-L6-v2"), labels, TEMPLATE)
-            answer, model = zero.probabilities, None
+            answer = zero.probabilities
         else:
             done = finetune(DATA, strategy=name, out=OUT / name, learning_rate=1e-4, watch=watch)
             model, learning = load(OUT / name, verify=True), done.adapted.seconds
@@ -57,30 +57,29 @@ def main() -> None:
         candidates.append(report.Candidate(name=name, scores=shown, seconds=learning, rows_per_second=speed))
 
     best = max(candidates, key=lambda one: one.scores["macro_f1"].value).name
-    best_model = load(OUT / best)
     messages = NEW.read_text(encoding="utf-8").splitlines()
-    answers = best_model.answer(messages)
+    answers = load(OUT / best).answer(messages) if best != "zero-shot" else zero.answer(messages)
     print_table(candidates)
     print_answers(messages, answers, best)
-    page = report.Page(
-        title="Support messages: how much adapting is enough?",
-        summary={"Messages": f"{len(loaded.rows):,}", "Labels": str(len(labels)), "Held out": f"{len(held):,}"},
-        sections=[
-            report.comparison(candidates, reason=f"{best} has the highest macro-F1 on the held-out messages."),
-            *classified_sections(texts, target, probabilities[best], labels),
-            report.predictions_section(
-                [
-                    report.Prediction(text=text, answer=str(one.label), probability=one.probability)
-                    for text, one in zip(messages, answers, strict=True)
-                ]
-            ),
-        ],
-    )
+    sections = [
+        report.comparison(candidates, reason=f"{best} has the highest macro-F1 on the held-out messages."),
+        *classified_sections(texts, target, probabilities[best], labels),
+        answers_section(messages, answers),
+    ]
+    summary = {"Messages": f"{len(loaded.rows):,}", "Labels": str(len(labels)), "Held out": f"{len(held):,}"}
+    page = report.Page(title="Support messages: how much adapting is enough?", summary=summary, sections=sections)
     report.write_report(OUT / "report.html", page)
     seconds = time.perf_counter() - began
     Console().print(
         f"Report: {OUT}/report.html   Models: {OUT}/probe {OUT}/full   All in {seconds:.0f} s", highlight=False
     )
+
+
+def answers_section(messages: list[str], answers: list) -> report.Section:
+    """The new messages with their answers."""
+    pairs = zip(messages, answers, strict=True)
+    predictions = [report.Prediction(text=text, answer=str(a.label), probability=a.probability) for text, a in pairs]
+    return report.predictions_section(predictions)
 
 
 def probabilities_of(model: Model, labels: list[str]):

@@ -24,7 +24,7 @@ from graft.train.loop import Example, Schedule, Step, train
 from graft.train.optimizer import AdamW
 from graft.transfer import Solver, Strategy
 
-FEWEST_STEPS = 240
+FEWEST_STEPS = 120
 """Where the number of epochs is left open, small data are repeated until about so many steps are done..."""
 
 MOST_EPOCHS = 20

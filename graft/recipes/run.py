@@ -57,7 +57,12 @@ def _classify(
     model: Model, texts: Sequence[Text], labels: Sequence[str] | None, template: str, bar: Bar
 ) -> list[Answer]:
     if labels:
+        if isinstance(model.head, Classify):
+            own = ", ".join(model.head.labels)
+            raise UsageError(f"{model.folder}: this model has labels of its own ({own}); leave --labels out")
         plain = [text for text in texts if isinstance(text, str)]
+        if len(plain) != len(texts):
+            raise UsageError("choosing from labels reads single texts, found pairs")
         return ZeroShot(model, labels, template).answer(plain, bar.advance)
     if not isinstance(model.head, Classify):
         raise UsageError(

@@ -1,0 +1,189 @@
+"""How the answers of ``graft run`` are printed, or written to a file."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from graft.cli.output import as_json as json_line
+from graft.cli.output import bar, one_line, shortened, write, write_columns, write_json
+from graft.errors import ModelError, UsageError, nearest
+from graft.files import replacing
+
+if TYPE_CHECKING:
+    from graft.cli.texts import Item, Text
+    from graft.heads import Answer
+    from graft.recipes.watch import Watch
+
+SHOWN = 12
+"""Labels shown of one answer."""
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+
+
+class Sink:
+    """Where answers go; counts them, and what was not read of their texts."""
+
+    def __init__(self) -> None:
+        self.texts = self.truncated_texts = self.truncated_tokens = 0
+
+    def add(self, items: Sequence[Item], answers: Sequence[Answer], *, single: bool) -> None:
+        """Take the answers to a chunk of texts.
+
+        Raises:
+            ModelError: an answer is no finite number.
+        """
+        for item, answer in zip(items, answers, strict=True):
+            _check_finite(item, answer)
+            self.texts += 1
+            self.truncated_texts += answer.truncated_tokens > 0
+            self.truncated_tokens += answer.truncated_tokens
+            self.one(item, answer, single)
+        self.flush()
+
+    def one(self, item: Item, answer: Answer, single: bool) -> None:
+        """Take one answer."""
+        raise NotImplementedError
+
+    def flush(self) -> None:
+        """Hand over what has come so far."""
+
+
+class Json(Sink):
+    """Lines of JSON; for a single text only the answer, for others with the text."""
+
+    def one(self, item: Item, answer: Answer, single: bool) -> None:
+        """Print one line."""
+        write_json(fields(answer) if single else {**about(item), **fields(answer)})
+
+    def flush(self) -> None:
+        """Let a reader see the answers at once."""
+        sys.stdout.flush()
+
+
+class Plain(Json):
+    """For people: a table of labels for a single text, a line for each of several."""
+
+    def one(self, item: Item, answer: Answer, single: bool) -> None:
+        """Print one answer."""
+        if not single or answer.probabilities is None:
+            line = brief(answer)
+            write(line if single else f"{line}  {shortened(_joined(item.text), len(line) + 2)}")
+            return
+        if answer.labels is not None:
+            write(f"labels: {', '.join(map(one_line, answer.labels)) or 'none'}")
+        ranked = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])
+        write_columns([[one_line(name), f"{p:.3f}", bar(p)] for name, p in ranked[:SHOWN]])
+        if len(ranked) > SHOWN:
+            write(f"and {len(ranked) - SHOWN} more; --json has all")
+
+
+class Lines(Sink):
+    """A file of JSON lines."""
+
+    def __init__(self, file: IO[str]) -> None:
+        super().__init__()
+        self.file = file
+
+    def one(self, item: Item, answer: Answer, single: bool) -> None:
+        """Write one line."""
+        self.file.write(f"{json_line({**about(item), **fields(answer)})}\n")
+
+
+class Cells(Lines):
+    """A file of delimited cells."""
+
+    def __init__(self, file: IO[str], delimiter: str) -> None:
+        super().__init__(file)
+        self.writer: csv.DictWriter[str] | None = None
+        self.delimiter = delimiter
+
+    def one(self, item: Item, answer: Answer, single: bool) -> None:
+        """Write one row, and before the first the column names."""
+        row = {**about(item), **fields(answer)}
+        row.pop("probabilities", None)
+        if "labels" in row:
+            row["labels"] = "|".join(row["labels"])
+        if self.writer is None:
+            self.writer = csv.DictWriter(self.file, list(row), delimiter=self.delimiter, lineterminator="\n")
+            self.writer.writeheader()
+        self.writer.writerow(row)
+
+
+@contextlib.contextmanager
+def written(out: str | None, task: str, as_json: bool, watch: Watch) -> Iterator[Sink]:
+    """Give the sink for one run; a file appears only when all answers are in it.
+
+    Raises:
+        UsageError: a file of a kind that is not written.
+        StorageError: the file cannot be written.
+    """
+    if out is None:
+        sink: Sink = Json() if as_json else Plain()
+        yield sink
+    else:
+        kind = _kind(out, task)
+        with replacing(Path(out)) as new, new.open("w", encoding="utf-8", newline="") as file:
+            sink = Lines(file) if kind == ".jsonl" else Cells(file, DELIMITERS[kind])
+            yield sink
+        watch.note(f"{sink.texts:,} answers written to {out}")
+        if as_json:
+            write_json({"out": out, "texts": sink.texts, "truncated_tokens": sink.truncated_tokens})
+    if sink.truncated_tokens:
+        watch.note(
+            f"note: {sink.truncated_tokens:,} tokens of {sink.truncated_texts:,} of {sink.texts:,} texts did not fit "
+            "the model and were not read"
+        )
+
+
+def _kind(out: str, task: str) -> str:
+    kind, valid = Path(out).suffix.lower(), [".jsonl", *([] if task == "embed" else DELIMITERS)]
+    if kind not in valid:
+        raise UsageError(f"--out {out}: cannot write {kind or 'a file without an extension'!r}: {nearest(kind, valid)}")
+    return kind
+
+
+def about(item: Item) -> dict[str, Any]:
+    """The text of an answer, and its line."""
+    line = {} if item.line is None else {"line": item.line}
+    if isinstance(item.text, tuple):
+        return {**line, "sentence1": item.text[0], "sentence2": item.text[1]}
+    return {**line, "text": item.text}
+
+
+def fields(answer: Answer) -> dict[str, Any]:
+    """An answer for JSON. Embeddings are float32: nine digits hold them exactly."""
+    given = answer.as_dict()
+    if answer.embedding is not None:
+        given["embedding"] = [float(f"{value:.9g}") for value in answer.embedding]
+    return given
+
+
+def brief(answer: Answer) -> str:
+    """An answer on one line."""
+    if answer.embedding is not None:
+        return " ".join(f"{value:.6g}" for value in answer.embedding)
+    if answer.score is not None:
+        return f"{answer.score:.4f}"
+    names = [answer.label or ""] if answer.labels is None else answer.labels
+    width = max((len(name) for name in answer.probabilities or ()), default=0)
+    return f"{one_line(', '.join(names) or 'none'):<{width}}  {answer.probability or 0:.3f}"
+
+
+def _joined(text: Text) -> str:
+    return text if isinstance(text, str) else " | ".join(text)
+
+
+def _check_finite(item: Item, answer: Answer) -> None:
+    numbers = [answer.probability, answer.score, *(answer.embedding or ())]
+    if not all(number is None or math.isfinite(number) for number in numbers):
+        where = "" if item.line is None else f" (line {item.line})"
+        raise ModelError(
+            f"the model's answer to {_joined(item.text)[:60]!r}{where} is no finite number: its weights are damaged, "
+            "or too large for this --dtype; try --dtype float32"
+        )

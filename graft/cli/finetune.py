@@ -1,0 +1,104 @@
+"""``graft finetune``: from a file of rows and a pretrained model to a model of your own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Argument, Option
+
+from graft.cli.options import AsJson, Columns, Dtype, Encoding, MaxRejects, Quiet, check_name, roles, watching
+from graft.cli.output import write, write_json, write_metrics
+
+Data = Annotated[str, Argument(metavar="DATA", help="csv, tsv, jsonl (also .gz, .xz) or parquet.")]
+TaskName = Annotated[str, Option(metavar="TASK", help="classify, similarity or embed.")]
+Base = Annotated[
+    str | None,
+    Option(metavar="REF", help="A folder, or a name on the hub; default: sentence-transformers/all-MiniLM-L6-v2."),
+]
+Strategy = Annotated[str, Option(metavar="NAME", help="full (best) or probe (seconds).")]
+Eval = Annotated[
+    str | None, Option(metavar="FILE", help="Rows to measure on; default: the split column, else a fifth set aside.")
+]
+Out = Annotated[str | None, Option(metavar="DIR", help="Where to save; default: runs/DATA-TASK-STRATEGY.")]
+Epochs = Annotated[
+    int | None, Option(metavar="N", help="Times through the data; default: 3, or more where they are few.")
+]
+BatchSize = Annotated[int | None, Option(metavar="N", help="Rows to a step; default: 32.")]
+Rate = Annotated[float | None, Option(metavar="X", help="Highest learning rate; default: 5e-05.")]
+Warmup = Annotated[float | None, Option(metavar="X", help="Share of the steps spent rising to it; default: 0.06.")]
+Seed = Annotated[int | None, Option(metavar="N", help="Of everything random; default: 0.")]
+Weights = Annotated[str | None, Option(metavar="balanced", help="Weigh labels inversely to how often they occur.")]
+Patience = Annotated[
+    int | None, Option(metavar="N", help="Stop after N epochs without a better score on a tenth set aside.")
+]
+Limit = Annotated[int | None, Option(metavar="N", help="Longest input in tokens; default: the model's.")]
+Overflow = Annotated[str, Option(metavar="RULE", help="What longer inputs meet: truncate (reported) or error.")]
+
+
+def finetune(
+    data: Data,
+    task: TaskName = "classify",
+    model: Base = None,
+    strategy: Strategy = "full",
+    eval: Eval = None,
+    out: Out = None,
+    columns: Columns = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    learning_rate: Rate = None,
+    warmup: Warmup = None,
+    seed: Seed = None,
+    dtype: Dtype = "auto",
+    class_weights: Weights = None,
+    patience: Patience = None,
+    limit: Limit = None,
+    overflow: Overflow = "truncate",
+    encoding: Encoding = None,
+    max_rejects: MaxRejects = 0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Adapt a model to your rows, measure it, and save it."""
+    given = {name: value for name, value in locals().items() if value is not None}
+    for name in ("columns", "as_json", "quiet"):
+        given.pop(name, None)
+    check_name("task", task, "tasks")
+    check_name("strategy", strategy, "transfer", leave_out=("features",))
+    given["columns"] = roles(columns)
+    record = _finetune(given, quiet)
+    if as_json:
+        write_json(record)
+    else:
+        _show(record)
+
+
+def _finetune(given: dict[str, Any], quiet: bool) -> dict[str, Any]:
+    """Run the recipe with what the user gave; all else is the recipe's own default."""
+    from graft.recipes.finetune import finetune as recipe
+
+    watch = watching(quiet)
+    if "out" not in given:
+        given["out"] = default_out(given["data"], given["task"], given["strategy"])
+        watch.note(f"saving to {given['out']}; --out chooses another place")
+    return recipe(watch=watch, **given).as_dict()
+
+
+def default_out(data: str, task: str, strategy: str) -> str:
+    """The folder for a run whose user named none.
+
+    >>> default_out("data/tickets.csv.gz", "classify", "full")
+    'runs/tickets-classify-full'
+    """
+    return f"runs/{Path(data).name.split('.')[0] or 'data'}-{task}-{strategy}"
+
+
+def _show(record: dict[str, Any]) -> None:
+    write_metrics(record["metrics"])
+    tested, rows = record["evaluated_on"], record["rows"]
+    write(f"measured on {tested['n']:,} rows: {tested['data']}")
+    write(
+        f"learned from {record['trained_on']:,} of {rows['read']:,} rows ({rows['rejected']:,} rejected) "
+        f"in {record['seconds']:.1f} s"
+    )
+    write(f"saved to {record['out']}")

@@ -1,0 +1,125 @@
+"""Options that several verbs share, and options written as key=value words."""
+
+from __future__ import annotations
+
+import logging
+import pkgutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from graft.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from graft.recipes.watch import Watch
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs; errors as well, on standard error.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notices and no progress on standard error.")]
+Dtype = Annotated[str, typer.Option(metavar="TYPE", help="Compute in auto, float32, bfloat16 or float16.")]
+Encoding = Annotated[str | None, typer.Option(metavar="NAME", help="Encoding of the files, if not UTF-8.")]
+MaxRejects = Annotated[int, typer.Option(metavar="N", min=0, help="How many unusable rows to leave out.")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ROLE=COLUMN", help="Which column plays which role, as in text=body,label=topic."),
+]
+
+YES, NO = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
+
+
+class Verb(TyperCommand):
+    """A command whose options may also be written as key=value words after its arguments."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Turn key=value words into options, then parse."""
+        return super().parse_args(ctx, list(as_options(self.get_params(ctx), args)))
+
+
+def as_options(params: Sequence[Any], words: Iterable[str]) -> Iterator[str]:
+    """Rewrite key=value words that follow a command's arguments as ``--key=value``.
+
+    Raises:
+        UsageError: there is no such option, or a switch is neither on nor off.
+    """
+    options = {name.lstrip("-"): param for param in params for name in param.opts if name.startswith("-")}
+    arguments = sum(param.param_type_name == "argument" for param in params)
+    rest = iter(words)
+    for word in rest:
+        if word == "--":
+            yield from (word, *rest)
+        elif word.startswith("-") and word != "-":
+            yield word
+            option = options.get(word.lstrip("-"))
+            if option is not None and not option.is_flag:
+                yield from (following for following in [next(rest, None)] if following is not None)
+        elif arguments or "=" not in word:
+            arguments -= 1
+            yield word
+        else:
+            yield from _option(word, options)
+
+
+def _option(word: str, options: dict[str, Any]) -> list[str]:
+    key, _, value = word.partition("=")
+    name = key.replace("_", "-")
+    if name not in options:
+        raise UsageError(f"unknown option {key!r}: {nearest(name, (known for known in options if len(known) > 1))}")
+    if not options[name].is_flag:
+        return [f"--{name}={value}"]
+    if value.lower() not in (*YES, *NO):
+        raise UsageError(f"{word}: {key} is on or off; write {key}=true or {key}=false")
+    return [f"--{name}"] if value.lower() in YES else []
+
+
+def roles(given: Sequence[str] | None) -> dict[str, str]:
+    """Columns by role, from words such as ``text=body,label=topic``.
+
+    Raises:
+        UsageError: a word without ``=``, or a role named twice.
+
+    >>> roles(["text=body,label=topic"])
+    {'text': 'body', 'label': 'topic'}
+    """
+    chosen: dict[str, str] = {}
+    for pair in (part for word in given or () for part in _pairs(word)):
+        role, sign, column = pair.partition("=")
+        if not sign or not role.strip() or not column:
+            raise UsageError(f"--columns {pair!r}: expected ROLE=COLUMN, as in text=body")
+        if role.strip() in chosen:
+            raise UsageError(f"--columns names {role.strip()!r} twice")
+        chosen[role.strip()] = column
+    return chosen
+
+
+def _pairs(word: str) -> list[str]:
+    """Cut at commas; a part without ``=`` belongs to the column before it, whose name holds a comma."""
+    pairs: list[str] = []
+    for part in word.split(","):
+        if pairs and "=" not in part:
+            pairs[-1] += f",{part}"
+        else:
+            pairs.append(part)
+    return pairs
+
+
+def check_name(what: str, name: str, package: str, leave_out: Sequence[str] = ()) -> None:
+    """Refuse a misspelt task at once, by the package's own listing, without importing it.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    place = Path(__file__).parent.parent / package
+    names = [module.name for module in pkgutil.iter_modules([str(place)]) if module.name not in leave_out]
+    if name not in names:
+        raise UsageError(f"unknown {what} {name!r}: {nearest(name, names)}")
+
+
+def watching(quiet: bool) -> Watch:
+    """Where notices and progress go."""
+    from graft.recipes.watch import Watch
+
+    if quiet:
+        logging.getLogger("graft").setLevel(logging.ERROR)
+    return Watch(quiet=quiet)

@@ -1,0 +1,200 @@
+"""What ``graft run`` reads: one text, a file of lines, a column of a table, or standard input as it arrives."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from io import BufferedReader
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+from graft.data.lines import LINE, PACKINGS, decoded, split, unchanged
+from graft.data.read import DELIMITED, JSON_LINES
+from graft.errors import DataError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from graft.recipes.watch import Watch
+
+Text: TypeAlias = str | tuple[str, str]
+
+CHUNK = 512
+"""Texts of a file answered at a time: enough to be fast, few enough to show the first answers soon."""
+
+BLOCK = 2**16
+TABLES = (*DELIMITED, *JSON_LINES, ".parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One text to answer, and the line it came from, where it came from a file."""
+
+    text: Text
+    line: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How the texts are to be found.
+
+    Attributes:
+        pairs: the task compares two texts.
+        other: a second text to put beside each.
+        columns: role -> column of a table, where the names do not say.
+        encoding: of files and of standard input, if not UTF-8.
+        max_rejects: rows of a table that may be unusable.
+        watch: told what was found.
+    """
+
+    watch: Watch
+    pairs: bool = False
+    other: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    encoding: str | None = None
+    max_rejects: int = 0
+
+
+@dataclass(frozen=True)
+class Found:
+    """Texts in chunks. ``single`` means the user gave one text; ``total`` is unknown where texts still arrive."""
+
+    chunks: Iterable[list[Item]]
+    total: int | None
+    single: bool = False
+
+
+def find(given: str | None, reading: Reading) -> Found:
+    """Tell what the user meant by a word: a file to read, ``-`` for standard input, or the text itself.
+
+    Raises:
+        UsageError: no word, and standard input is a terminal; or options that fit no file.
+        DataError: the file cannot be read.
+    """
+    if sys.stdin is None or given is None and sys.stdin.isatty():
+        raise UsageError("nothing to read: give a text, a file, or - for standard input")
+    if given in (None, "-"):
+        return Found(_standard_input(reading), None)
+    assert given is not None
+    kind = file_kind(given)
+    if kind is None:
+        _refuse_options_of_files(reading)
+        return Found([[Item(_beside(given, reading.other))]], 1, single=True)
+    items = _lines(Path(given), reading) if kind == ".txt" else _rows(Path(given), reading)
+    if not items:
+        raise DataError(f"{given}: there is no text in it")
+    return Found((items[start : start + CHUNK] for start in range(0, len(items), CHUNK)), len(items))
+
+
+def file_kind(given: str) -> str | None:
+    """The format of the file that a word names; None where the word is a text.
+
+    Raises:
+        DataError: it can only be meant as a file, and there is none.
+    """
+    suffixes = [suffix.lower() for suffix in Path(given[-80:]).suffixes[-2:]]
+    if suffixes and suffixes[-1] in PACKINGS:
+        suffixes.pop()
+    kind = suffixes[-1] if suffixes and suffixes[-1] in (".txt", *TABLES) else None
+    if kind is None or os.path.isfile(given):
+        return kind
+    if any(map(str.isspace, given)):
+        return None
+    folder = Path(given).parent
+    beside = [str(folder / name) for name in os.listdir(folder)] if folder.is_dir() else []
+    meant = nearest(str(Path(given)), beside).partition("Valid:")[0].strip()
+    raise DataError(
+        f"{given}: no such file{'; ' + meant if meant else ''} (if it is a text, send it by standard input)"
+    )
+
+
+def _refuse_options_of_files(reading: Reading) -> None:
+    if reading.columns or reading.encoding or reading.max_rejects:
+        raise UsageError("--column, --columns, --encoding and --max-rejects are for files; this is a single text")
+
+
+def _beside(text: str, other: str | None) -> Text:
+    return text if other is None else (text, other)
+
+
+def _rows(path: Path, reading: Reading) -> list[Item]:
+    """The rows of a table that have what the task reads."""
+    from graft import tasks
+    from graft.recipes.rows import load_rows
+
+    both = reading.pairs and reading.other is None
+    loaded = load_rows(
+        tasks.find("similarity" if both else "classify"),
+        path,
+        columns=reading.columns,
+        encoding=reading.encoding,
+        max_rejects=reading.max_rejects,
+        labelled=False,
+        watch=reading.watch,
+    )
+    texts = ((text, row.line) for row in loaded.rows for text in row.inputs)
+    return [Item(text if isinstance(text, tuple) else _beside(text, reading.other), line) for text, line in texts]
+
+
+def _lines(path: Path, reading: Reading) -> list[Item]:
+    """The lines of a text file that are not blank."""
+    if reading.columns or reading.max_rejects:
+        raise UsageError(f"{path}: a text file has no columns; leave out --column, --columns and --max-rejects")
+    packing = path.suffix.lower() if path.suffix.lower() in PACKINGS else ""
+    with unchanged(path):
+        _, texts = decoded(path, packing, reading.encoding)
+        lines = list(split(path, texts))
+    numbered = ((number, line.rstrip("\r")) for number, line in enumerate(lines, 1) if line.strip())
+    items = [Item(_beside(line, reading.other), number) for number, line in numbered]
+    reading.watch.note(f"{path}: {len(lines):,} lines, each a text{_blank(len(lines) - len(items))}")
+    return items
+
+
+def _blank(count: int) -> str:
+    return f", {count:,} of them blank and left out" if count else ""
+
+
+def _standard_input(reading: Reading) -> Iterator[list[Item]]:
+    """Lines as they arrive: whatever has come is answered before more is awaited."""
+    number = blank = 0
+    for lines in _arriving(reading.encoding or "utf-8-sig"):
+        numbered = ((place, line.rstrip("\r")) for place, line in enumerate(lines, number + 1) if line.strip())
+        items = [Item(_beside(line, reading.other), place) for place, line in numbered]
+        number, blank = number + len(lines), blank + len(lines) - len(items)
+        if items:
+            yield items
+    if number == blank:
+        raise DataError("standard input: there is no text in it")
+    if blank:
+        reading.watch.note(f"standard input: {number:,} lines, each a text{_blank(blank)}")
+
+
+def _arriving(encoding: str) -> Iterator[list[str]]:
+    try:
+        decoder = codecs.getincrementaldecoder(encoding)("strict")
+    except LookupError as error:
+        raise UsageError(f"no encoding {encoding!r}; try utf-8, latin-1 or cp1252") from error
+    rest, read = "", 0
+    pipe = cast(BufferedReader, sys.stdin.buffer)
+    while block := pipe.read1(BLOCK):
+        *lines, rest = (rest + _decode(decoder, block, read)).split("\n")
+        read += len(lines)
+        if len(rest) > LINE:
+            raise DataError(
+                f"standard input: line {read + 1} is longer than {LINE:,} characters, the most that is read"
+            )
+        yield lines
+    rest += _decode(decoder, b"", read)
+    yield [rest] if rest else []
+
+
+def _decode(decoder: codecs.IncrementalDecoder, block: bytes, lines: int) -> str:
+    try:
+        return decoder.decode(block, final=not block)
+    except UnicodeError as error:
+        before = error.object[: error.start] if isinstance(error, UnicodeDecodeError) else b""
+        line = lines + before.count(b"\n") + 1
+        raise DataError(
+            f"standard input: line {line}: {error}. Send UTF-8, or name the encoding, as in --encoding latin-1"
+        ) from error
