@@ -10,6 +10,8 @@ True
 from __future__ import annotations
 
 import importlib
+import sys
+import types
 from typing import Any
 
 from graft.version import __version__
@@ -36,3 +38,18 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Names(types.ModuleType):
+    """This package, in which ``evaluate`` stays the function once the sub-package of that name has been imported."""
+
+    @property
+    def evaluate(self) -> Any:
+        return __getattr__("evaluate")
+
+    @evaluate.setter
+    def evaluate(self, package: types.ModuleType) -> None:
+        """Python binds a sub-package to its parent when it is imported; ``import`` finds it without that."""
+
+
+sys.modules[__name__].__class__ = _Names

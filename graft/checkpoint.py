@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from graft import families
 from graft.errors import ModelError, StorageError, UsageError, nearest
@@ -122,11 +123,29 @@ def _architecture(family: Family, published: Mapping[str, Any]) -> str:
     return str(listed[0])
 
 
-def load(folder: Path, *, dtype: torch.dtype) -> Loaded:
-    """Load a model folder.
+@dataclass(frozen=True, kw_only=True)
+class Inspected:
+    """What the configuration and the headers of a model folder say; no weight has been read.
 
-    Weights whose dtype and layout fit stay views of the file (private pages, read when first used); others are
-    converted piece by piece, so that memory peaks at little more than the result.
+    Attributes:
+        published: its config.json.
+        family: the family its model_type names.
+        architecture: the published class it was saved from.
+        backbone: the backbone, without weights.
+        shards: the tensors by their published names.
+        found: which of ours each of them is.
+    """
+
+    published: dict[str, Any]
+    family: Family
+    architecture: str
+    backbone: Transformer
+    shards: Shards
+    found: list[Match]
+
+
+def inspect(folder: Path) -> Inspected:
+    """Compare a folder's configuration with the headers of its weights.
 
     Raises:
         ModelError: the folder is damaged, unsupported, or its weights and configuration disagree; everything that does
@@ -135,7 +154,7 @@ def load(folder: Path, *, dtype: torch.dtype) -> Loaded:
     published, family, architecture, config = read_config(folder)
     shards = Shards(folder)
     _believable(folder, config, shards)
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         backbone = family.backbone(config)
     grafting = family.heads.get(architecture, Grafting(kind=""))
     own = {f"backbone.{name}": value.shape for name, value in backbone.state_dict().items()}
@@ -145,11 +164,42 @@ def load(folder: Path, *, dtype: torch.dtype) -> Loaded:
     faults += _misshaped(shards, found, own)
     if faults:
         raise ModelError(f"{folder}: the weights do not fit the configuration: " + "; ".join(faults))
-    values = _values(shards, found, dtype)
-    backbone.load_state_dict({n.removeprefix("backbone."): t for n, t in values.items() if n in own}, assign=True)
-    head = {name.removeprefix("head."): tensor for name, tensor in values.items() if name not in own}
-    backbone.eval()
-    return Loaded(published=published, family=family, architecture=architecture, backbone=backbone, head=head)
+    return Inspected(
+        published=published, family=family, architecture=architecture, backbone=backbone, shards=shards, found=found
+    )
+
+
+def load(folder: Path, *, dtype: torch.dtype) -> Loaded:
+    """Load a model folder.
+
+    Weights whose dtype and layout fit stay views of the file (private pages, read when first used); others are
+    converted piece by piece, so that memory peaks at little more than the result.
+
+    Raises:
+        ModelError: as for `inspect`.
+    """
+    seen = inspect(folder)
+    parts: dict[str, dict[str, Tensor]] = {"backbone": {}, "head": {}}
+    for name, tensor in _values(seen.shards, seen.found, dtype).items():
+        part, _, rest = name.partition(".")
+        parts[part][rest] = tensor
+    seen.backbone.load_state_dict(parts["backbone"], assign=True)
+    seen.backbone.eval()
+    return Loaded(
+        published=seen.published,
+        family=seen.family,
+        architecture=seen.architecture,
+        backbone=seen.backbone,
+        head=parts["head"],
+    )
+
+
+class _Undrawn(TorchFunctionMode):
+    """No random numbers for weights that will be replaced: on the meta device torch would import its compiler first."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        return given["tensor"] if func is nn.init.normal_ else func(*args, **given)
 
 
 def _believable(folder: Path, config: Config, shards: Shards) -> None:

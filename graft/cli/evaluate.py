@@ -2,43 +2,79 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from graft.cli.options import AsJson, Columns, Dtype, Encoding, MaxRejects, Quiet, check_name, roles, watching
 from graft.cli.output import write, write_json, write_metrics
+from graft.errors import UsageError
+
+if TYPE_CHECKING:
+    from graft.grafted import Model
+    from graft.recipes.evaluate import Evaluation
+
+Reference = Annotated[str, Argument(metavar="MODEL", help="A folder, or a name on the hub.")]
+Data = Annotated[str, Argument(metavar="DATA", help="csv, tsv, jsonl (also .gz, .xz) or parquet.")]
+TaskName = Annotated[str | None, Option(metavar="TASK", help="Where the model does not say.")]
+Report = Annotated[str | None, Option(metavar="FILE.html", help="Also write a page to look at: plots, worst mistakes.")]
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder, or a name on the hub.")],
-    data: Annotated[str, typer.Argument(metavar="DATA", help="csv, tsv, jsonl (also .gz, .xz) or parquet.")],
-    task: Annotated[str | None, typer.Option(metavar="TASK", help="Where the model does not say.")] = None,
+    model: Reference,
+    data: Data,
+    task: TaskName = None,
     columns: Columns = None,
     encoding: Encoding = None,
     max_rejects: MaxRejects = 0,
     dtype: Dtype = "auto",
+    report: Report = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure a model on labelled rows, with 95 % intervals."""
     if task is not None:
         check_name("task", task, "tasks")
+    if report is not None and not report.lower().endswith((".html", ".htm")):
+        raise UsageError(f"--report {report}: the report is a web page; name it *.html")
+    chosen = roles(columns)
+    from graft.grafted import load
     from graft.recipes.evaluate import evaluate as recipe
 
+    opened, watch = load(model, dtype=dtype), watching(quiet)
     done = recipe(
-        model,
-        data,
-        task=task,
-        columns=roles(columns),
-        encoding=encoding,
-        max_rejects=max_rejects,
-        dtype=dtype,
-        watch=watching(quiet),
-    ).as_dict()
+        opened, data, task=task, columns=chosen, encoding=encoding, max_rejects=max_rejects, dtype=dtype, watch=watch
+    )
+    if report is not None:
+        _write_report(Path(report), opened, done)
+        watch.note(f"report written to {report}")
+    _show(done, report, as_json)
+
+
+def _show(done: Evaluation, report: str | None, as_json: bool) -> None:
+    facts = done.as_dict()
     if as_json:
-        write_json(done)
+        write_json(facts | ({"report": report} if report else {}))
         return
-    write_metrics(done["metrics"])
-    cut = f", {done['truncated_tokens']:,} tokens beyond the limit not read" if done["truncated_tokens"] else ""
-    write(f"{done['task']} on {done['n']:,} rows in {done['seconds']:.1f} s{cut}")
+    write_metrics(facts["metrics"])
+    cut = f", {facts['truncated_tokens']:,} tokens beyond the limit not read" if facts["truncated_tokens"] else ""
+    write(f"{done.task} on {done.n:,} rows in {done.seconds:.1f} s{cut}")
+
+
+def _write_report(path: Path, model: Model, done: Evaluation) -> None:
+    """The scores and what lies behind them, as one page."""
+    from graft import tasks
+    from graft.evaluate import metrics, report
+    from graft.recipes.evaluate import test_rows
+    from graft.recipes.run_folder import judged_sections
+    from graft.recipes.watch import Watch
+
+    rows = test_rows(done.loaded, Watch(quiet=True))
+    sections = [
+        report.scores_section(done.metrics, rows=done.n, note=metrics.method()),
+        *judged_sections(tasks.find(done.task), model, rows, done.judged),
+    ]
+    summary = {"Model": model.folder.name, "Task": done.task, "Rows scored": f"{done.n:,}"}
+    page = report.Page(title=f"{done.task}: {done.loaded.path.name}", summary=summary, sections=sections)
+    report.write_report(path, page)

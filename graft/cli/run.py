@@ -94,9 +94,10 @@ def _answered(
 
 def _visible(watch: Watch, found: Found, out: str | None) -> Watch:
     """A bar only where it does not run into answers on the same terminal, and where the end is known."""
-    if found.total is not None and not found.single and (out or not sys.stdout.isatty()):
-        return watch
-    return watching(quiet=True)
+    from graft.recipes.watch import Watch
+
+    clear = found.total is not None and not found.single and (out or not sys.stdout.isatty())
+    return watch if clear else Watch(quiet=True)
 
 
 def _check_options(task: str, names: list[str], template: str | None, other: str | None) -> None:

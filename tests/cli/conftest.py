@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -91,16 +92,21 @@ def process(tmp_path: Path, environment: dict[str, str]) -> Callable[..., Outcom
         command = [sys.executable, "-m", "graft.cli", *map(str, words)]
         if shell:
             command = ["bash", "-c", shell, "bash", *command]
-        done = subprocess.run(
+        with subprocess.Popen(
             command,
-            input=given,
-            stdin=subprocess.DEVNULL if given is None else None,
-            capture_output=True,
+            stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             cwd=tmp_path,
-            env=environment | variables,
-            timeout=SECONDS,
-        )
-        return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+            env=environment | {"PYTHONFAULTHANDLER": "1"} | variables,
+        ) as child:
+            try:
+                out, err = child.communicate(given, timeout=SECONDS)
+            except subprocess.TimeoutExpired:
+                child.send_signal(signal.SIGABRT)
+                _, err = child.communicate()
+                pytest.fail(f"no end after {SECONDS} s; it was here:\n{err.decode()}")
+        return Outcome(child.returncode, out.decode(), err.decode())
 
     return run
 

@@ -91,6 +91,17 @@ def test_options_reach_the_recipe(graft: Run, base: Path, pets: Path, tmp_path: 
     graft("run", "classify", "far too long a text for twenty", "--model", "m").failed(1, "20")
 
 
+def test_evaluate_writes_a_report(graft: Run, adapted: Path, pets: Path, tmp_path: Path):
+    done = graft("evaluate", adapted, pets, "--report", "scores.html", "--json")
+    assert done.code == 0, done.err
+    assert done.json["report"] == "scores.html"
+    page = (tmp_path / "scores.html").read_text()
+    assert page.lstrip().lower().startswith("<!doctype html>")
+    assert "pets-model" in page
+    assert f"{done.json['metrics']['accuracy']['value']:.3f}" in page
+    graft("evaluate", adapted, pets, "--report", "scores.pdf").failed(2, "*.html")
+
+
 BAD = {
     "empty": (b"", "empty"),
     "header only": (b"text,label\n", "no rows"),
