@@ -15,8 +15,8 @@ from graft.errors import DataError, ModelError, UsageError
 from graft.model.config import Config
 from graft.text import Encoding
 
-TOKENS = 2048
-"""Tokens in a batch: enough rows for full-speed matrix products, few enough to keep memory small (docs/log.md)."""
+TOKENS = 1024
+"""Tokens in a batch: enough rows for full-speed matrix products, few enough that everything stays in cache."""
 
 Progress = Callable[[int], None]
 """Called with the number of sequences just done."""
