@@ -259,9 +259,7 @@ class _OpenQuoteError(_MalformedError):
     """The row ends inside quotes."""
 
 
-_DOUBLE = (
-    "put quotes around the field and double those inside it, or say with --no-quotes that they are plain characters"
-)
+_DOUBLE = "put quotes around the field and double those inside it, or save the rows as JSON lines (.jsonl)"
 _LINE_END = {"\r": "a carriage return", "\n": "a line feed"}
 
 
