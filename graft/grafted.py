@@ -124,7 +124,7 @@ class Model(nn.Module):
             for index, part in zip(indices, parts, strict=True):
                 found[index] = part
 
-        run_all(self._check_ids(sequences), None, keep, self.device)
+        run_all(self._check_ids(sequences), None, keep, self.backbone)
         return found
 
     def logits(self, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
@@ -169,7 +169,7 @@ class Model(nn.Module):
             for index, part in zip(indices, parts, strict=True):
                 found[index] = part.cpu()
 
-        run_all(sequences, types, keep, self.device, progress)
+        run_all(sequences, types, keep, self.backbone, progress)
         return found
 
     def _check_ids(self, sequences: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:

@@ -13,10 +13,15 @@ from torch import Tensor, nn
 from graft.batch import Packed, by_length, pack
 from graft.errors import DataError, ModelError, UsageError
 from graft.model.config import Config
+from graft.model.linear import laid_out
+from graft.model.transformer import Transformer
 from graft.text import Encoding
 
 TOKENS = 1024
 """Tokens in a batch: enough rows for full-speed matrix products, few enough that everything stays in cache."""
+
+LONG_JOB = 2048
+"""From so many tokens on, laying out the weights is repaid."""
 
 Progress = Callable[[int], None]
 """Called with the number of sequences just done."""
@@ -26,7 +31,7 @@ def run_all(
     sequences: Sequence[Sequence[int]],
     types: Sequence[Sequence[int] | None] | None,
     keep: Callable[[list[int], Packed], None],
-    device: torch.device,
+    backbone: Transformer,
     progress: Progress | None = None,
 ) -> None:
     """Run every sequence once, in batches of similar length.
@@ -35,10 +40,11 @@ def run_all(
         sequences: token ids.
         types: token types, where the tokenizer gives them.
         keep: runs one packed batch and keeps what it wants; gets the numbers of its sequences.
-        device: where the batches go.
+        backbone: what `keep` runs; the batches go where it is.
         progress: told how many sequences were just done.
     """
-    plan = by_length([len(sequence) for sequence in sequences], TOKENS)
+    lengths = [len(sequence) for sequence in sequences]
+    plan, device = by_length(lengths, TOKENS), backbone.token_embedding.weight.device
 
     def run(indices: list[int]) -> int:
         chosen = None if types is None else [types[index] for index in indices]
@@ -47,9 +53,10 @@ def run_all(
         return len(indices)
 
     threads = min(torch.get_num_threads(), len(plan)) if device.type == "cpu" else 1
-    for count in map(run, plan) if threads < 2 else _spread(run, plan, threads):
-        if progress is not None:
-            progress(count)
+    with laid_out(backbone) if sum(lengths) >= LONG_JOB else contextlib.nullcontext():
+        for count in map(run, plan) if threads < 2 else _spread(run, plan, threads):
+            if progress is not None:
+                progress(count)
 
 
 def _spread(run: Callable[[list[int]], int], plan: list[list[int]], threads: int) -> Iterator[int]:

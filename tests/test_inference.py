@@ -7,7 +7,12 @@ import torch
 from torch import nn
 
 from graft.batch import Packed
-from graft.inference import TOKENS, choose_device, computing, run_all
+from graft.inference import LONG_JOB, TOKENS, choose_device, computing, run_all
+from graft.model.config import Config
+from graft.model.linear import Linear
+from graft.model.transformer import Transformer
+
+BACKBONE = Transformer(Config(vocab_size=9, hidden_size=8, layers=2, heads=2, feed_forward_size=16, positions=8))
 
 
 def test_every_sequence_is_run_once_with_its_types():
@@ -26,10 +31,23 @@ def test_every_sequence_is_run_once_with_its_types():
             assert (kind is None and types[index] is None) or kind.tolist() == (types[index] or [0] * len(ids))
             seen[index] = seen.get(index, 0) + 1
 
-    run_all(sequences, types, keep, torch.device("cpu"), told.append)
+    run_all(sequences, types, keep, BACKBONE, told.append)
     assert seen == dict.fromkeys(range(61), 1)
     assert sum(told) == 61
-    run_all([], None, keep, torch.device("cpu"))
+    run_all([], None, keep, BACKBONE)
+
+
+@pytest.mark.parametrize(("sequences", "laid"), [(LONG_JOB // 8 - 1, False), (LONG_JOB // 8, True)])
+def test_weights_are_laid_out_for_long_jobs_alone(sequences: int, laid: bool):
+    layers = [layer for layer in BACKBONE.modules() if isinstance(layer, Linear)]
+    seen: set[bool] = set()
+
+    def keep(indices: list[int], batch: Packed) -> None:
+        seen.update(layer.laid is not None for layer in layers)
+
+    run_all([[1] * 8] * sequences, None, keep, BACKBONE)
+    assert seen == {laid and torch.backends.mkldnn.is_available()}
+    assert all(layer.laid is None for layer in layers)
 
 
 def test_computing_in_another_dtype_for_a_while():

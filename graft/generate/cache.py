@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from graft.errors import DataError
-from graft.model.attend import Layout
 from graft.model.config import Config
+from graft.model.layout import Layout
 
 
 class StaticCache:

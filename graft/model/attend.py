@@ -4,7 +4,7 @@ Two routes:
 
 - on CUDA in half precision, variable-length kernels that read the packed rows as they lie;
 - elsewhere q, k and v alone are laid into blocks of sequences of similar length, and the kernel is chosen by length:
-  plain matrix products with a softmax while the scores fit the processor's cache, fused attention beyond.
+  plain matrix products while the scores fit the processor's cache, fused attention beyond.
 
 Everything outside attention stays packed, so padding costs only here and only a little.
 """
@@ -12,24 +12,25 @@ Everything outside attention stays packed, so padding costs only here and only a
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from graft.batch import Packed
+from graft.model.layout import Layout, additive
 
-PLAIN_LONGEST = 320
-"""Blocks up to this length take plain matrix products; the fused kernel wins beyond (benchmarks/attention.py)."""
+PLAIN_LONGEST = 1024
+"""Blocks up to this length take plain matrix products; the fused kernel wins beyond (benchmarks/kernels.py)."""
 
-FILL = 1.5
-"""A block may hold this many times the tokens of its sequences; more filling starts another block."""
+RANGE, RANGE_FOR_GRADIENTS = (1e-30, 1e34), (1e-20, 1e20)
+"""A softmax without its row maximum is exact while its denominators lie in here. The numbers end at 1e-38 and 3e38;
+the rest serves the values they multiply, and in the backward pass gradients, which are divided by them first."""
 
-Dropout = Callable[[Tensor], Tensor]
+DropoutMask = Callable[[Tensor], Tensor]
+"""Given scores, factors of the same shape: 0 for what is dropped, the same scale for the rest."""
 
 
 def attend(
@@ -40,7 +41,7 @@ def attend(
     *,
     causal: bool,
     scale: float,
-    dropout: Dropout | None = None,
+    dropout: DropoutMask | None = None,
 ) -> Tensor:
     """Let every token attend to its own sequence: softmax(q k' scale) v (Vaswani et al. 2017, equation 1).
 
@@ -51,7 +52,7 @@ def attend(
         layout: how sequences lie; made once for a batch and shared by its layers.
         causal: a token sees only itself and those before it. A cache is always causal.
         scale: factor on the scores.
-        dropout: applied to the attention probabilities, when training.
+        dropout: factors for the attention probabilities, when training.
 
     Returns:
         The attended values, packed, (T, H, K).
@@ -63,11 +64,13 @@ def attend(
         ends, longest = layout.batch.cumulative_B, layout.batch.longest
         return kernel(q_THK, k_SHK, v_SHK, ends, ends, longest, longest, scale=scale, **seen if causal else {})
     blocks = layout.blocks
-    parts = [blocks.lay(x) for x in (q_THK, k_SHK, v_SHK)]
-    attended = [
-        _kernel(q, k, v, blocks.mask(n, causal, q.dtype), causal, scale, dropout)
-        for n, (q, k, v) in enumerate(zip(*parts, strict=True))
-    ]
+    attended = []
+    for number, (q, k, v) in enumerate(zip(*(blocks.lay(x) for x in (q_THK, k_SHK, v_SHK)), strict=True)):
+        filling = None if causal else blocks.filling(number, q.dtype)  # a causal query never looks back at filling
+        if q.shape[1] > PLAIN_LONGEST and dropout is None:
+            attended.append(_fused(q, k, v, filling, causal, scale))
+        else:
+            attended.append(_Plain.apply(q, k, v, filling, causal, scale, dropout))  # type: ignore[no-untyped-call]
     return blocks.gather(attended)
 
 
@@ -80,25 +83,13 @@ def _varlen() -> tuple[Callable[..., Tensor], dict[str, Any]]:
     return varlen_attn, {"window_size": (-1, 0)} if windows else {"is_causal": True}  # type: ignore[return-value]
 
 
-def _kernel(
-    q_BHLK: Tensor,
-    k_BHLK: Tensor,
-    v_BHLK: Tensor,
-    mask: Tensor | None,
-    causal: bool,
-    scale: float,
-    dropout: Dropout | None,
+def _fused(
+    q_BLHK: Tensor, k_BLHK: Tensor, v_BLHK: Tensor, filling_BL: Tensor | None, causal: bool, scale: float
 ) -> Tensor:
-    """One block. The mask is additive and broadcasts to (B, H, L, L)."""
-    if k_BHLK.shape[2] > PLAIN_LONGEST and dropout is None:
-        flash_causal = causal and mask is not None and mask.dim() == 2
-        seen = None if flash_causal else mask
-        return F.scaled_dot_product_attention(q_BHLK, k_BHLK, v_BHLK, seen, is_causal=flash_causal, scale=scale)
-    scores = torch.matmul(q_BHLK * scale, k_BHLK.transpose(-1, -2))
-    if mask is not None:
-        scores += mask
-    weights = torch.softmax(scores, dim=-1)
-    return torch.matmul(weights if dropout is None else dropout(weights), v_BHLK)
+    """One block through the fused kernel."""
+    mask = None if filling_BL is None else filling_BL[:, None, None, :]
+    q, k, v = (x.transpose(1, 2) for x in (q_BLHK, k_BLHK, v_BLHK))
+    return F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, scale=scale).transpose(1, 2)
 
 
 def _from_cache(q_THK: Tensor, k_BMHK: Tensor, v_BMHK: Tensor, layout: Layout, scale: float) -> Tensor:
@@ -109,198 +100,107 @@ def _from_cache(q_THK: Tensor, k_BMHK: Tensor, v_BMHK: Tensor, layout: Layout, s
     return out.transpose(1, 2)[layout.batch.owner_T, layout.step_T]
 
 
-class Layout:
-    """How the sequences of one batch lie, worked out once and shared by all layers."""
+class _Plain(torch.autograd.Function):
+    """One block by matrix products, (B, L, H, K) in and out.
 
-    def __init__(self, batch: Packed, rows: int | None = None) -> None:
-        """Describe a batch.
-
-        Args:
-            batch: the sequences.
-            rows: rows of the tensors to come, where they have more than the batch has tokens; the rest are zero.
-        """
-        self.batch = batch
-        self.rows = batch.ids_T.numel() if rows is None else rows
-        self._masks: dict[tuple[int, torch.dtype], Tensor] = {}
-
-    @cached_property
-    def blocks(self) -> Blocks:
-        """Blocks of sequences of similar length."""
-        return Blocks(self.batch, self.rows)
-
-    @cached_property
-    def step_T(self) -> Tensor:
-        """Place of each token among the new tokens of its sequence."""
-        return (
-            torch.arange(self.batch.ids_T.numel(), device=self.batch.ids_T.device)
-            - self.batch.first_B[self.batch.owner_T]
-        )
-
-    @cached_property
-    def cache_rows(self) -> Tensor:
-        """Rows of each sequence's new tokens, (B, L); rows past a sequence's end repeat its last one."""
-        steps_L = torch.arange(self.batch.longest, device=self.batch.ids_T.device)
-        return torch.minimum(self.batch.first_B[:, None] + steps_L, self.batch.last_B[:, None])
-
-    def cache_mask(self, slots: int, dtype: torch.dtype) -> Tensor:
-        """Additive mask (B, 1, L, M): a query sees the slots up to its own position."""
-        if (slots, dtype) not in self._masks:
-            position_BL = self.batch.position_T[self.cache_rows]
-            hidden = torch.arange(slots, device=position_BL.device) > position_BL[:, None, :, None]
-            self._masks[slots, dtype] = _additive(hidden, dtype)
-        return self._masks[slots, dtype]
-
-
-@dataclass(frozen=True)
-class Block:
-    """Sequences of similar length side by side.
-
-    Attributes:
-        longest: rows each takes, the longest's length rounded up.
-        sequences: how many there is room for; those beyond the real ones are filling.
-        lengths: of the real ones.
+    Softmax is done as exp(s) v / sum exp(s): passes over all scores as one long row, which processors like, where a
+    softmax goes row by row and is many times slower on short ones. The division comes last, on the small output.
+    Leaving out the row's maximum changes nothing while the sums stay in range; where they do not, `_weigh` says so.
     """
 
-    longest: int
-    sequences: int
-    lengths: tuple[int, ...]
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q_BLHK: Tensor,
+        k_BLHK: Tensor,
+        v_BLHK: Tensor,
+        filling_BL: Tensor | None,
+        causal: bool,
+        scale: float,
+        dropout: DropoutMask | None,
+    ) -> Tensor:
+        """Attended values."""
+        q, k, v = _heads_first(q_BLHK, scale), _heads_first(k_BLHK), _heads_first(v_BLHK)
+        within = RANGE_FOR_GRADIENTS if any(ctx.needs_input_grad) else RANGE
+        weights, sums = _weigh(q, k, filling_BL, causal, within)
+        keep = None if dropout is None else dropout(weights)
+        mixed = torch.matmul(weights if keep is None else weights * keep, v)
+        out_BLHK = torch.div(mixed.transpose(1, 2), sums.transpose(1, 2), out=_like(q_BLHK))
+        ctx.scale = scale
+        ctx.save_for_backward(q, k, v, weights, sums, keep, out_BLHK)
+        return out_BLHK
 
-    @property
-    def size(self) -> int:
-        """Rows it takes in all."""
-        return self.longest * self.sequences
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """With p = weights / sums and out = p v: ds = p * (grad v' - sum(grad * out))."""
+        q, k, v, weights, sums, keep, out_BLHK = ctx.saved_tensors
+        grad_BLHK = grads[0]
+        towards = torch.sum(grad_BLHK * out_BLHK, -1, keepdim=True).transpose(1, 2) / sums
+        grad = torch.div(grad_BLHK.transpose(1, 2), sums, out=torch.empty_like(q))
+        scores = torch.matmul(grad, v.transpose(-1, -2))
+        if keep is not None:
+            scores *= keep
+        _add_outer(scores, towards.neg_(), towards.new_ones(()).expand(*towards.shape[:2], 1, scores.shape[-1]))
+        scores *= weights
+        into_q = torch.matmul(scores, k).mul_(ctx.scale)
+        into_k = torch.matmul(scores.transpose(-1, -2), q)
+        into_v = torch.matmul((weights if keep is None else weights * keep).transpose(-1, -2), grad)
+        return into_q.transpose(1, 2), into_k.transpose(1, 2), into_v.transpose(1, 2), None, None, None, None
 
 
-class Blocks:
-    """A packed batch cut into blocks, and the way there and back.
+def _weigh(
+    q_BHLK: Tensor, k_BHLK: Tensor, filling_BL: Tensor | None, causal: bool, within: tuple[float, float]
+) -> tuple[Tensor, Tensor]:
+    """exp(q k') with 0 for what is not seen, (B, H, L, L), and the sums of its rows, (B, H, L, 1).
 
-    The sizes of blocks are rounded up: matrix kernels are compiled for each new shape, which takes longer than to run
-    them, so few shapes must serve all batches.
+    Where a sum leaves the range, and off the processor (where looking would mean waiting), the weights are those of an
+    ordinary softmax and the sums are 1.
     """
-
-    def __init__(self, batch: Packed, rows: int) -> None:
-        self.batch, self.rows = batch, rows
-        self.order, self.shapes = [], []
-        for group in _similar(sorted(range(len(batch.lengths)), key=lambda one: batch.lengths[one]), batch.lengths):
-            room = round_up(len(group), 4) if len(group) > 4 else len(group)
-            longest = round_up(batch.lengths[group[-1]], 8)
-            self.order.append(group)
-            self.shapes.append(Block(longest, room, tuple(batch.lengths[one] for one in group)))
-        self._masks: dict[tuple[int, bool, torch.dtype], Tensor | None] = {}
-
-    @cached_property
-    def slot_T(self) -> Tensor:
-        """Row in the blocks, laid end to end, of each packed token."""
-        base = [0] * len(self.batch.lengths)
-        start = 0
-        for group, block in zip(self.order, self.shapes, strict=True):
-            for place, sequence in enumerate(group):
-                base[sequence] = start + place * block.longest
-            start += block.size
-        owner_T, device = self.batch.owner_T, self.batch.ids_T.device
-        step_T = torch.arange(owner_T.numel(), device=device) - self.batch.first_B[owner_T]
-        return torch.tensor(base, device=device)[owner_T] + step_T
-
-    @cached_property
-    def source_P(self) -> Tensor:
-        """Packed token for each row of the blocks; filling rows repeat token 0, which no real token sees."""
-        source_P = torch.zeros(sum(block.size for block in self.shapes), dtype=torch.int64, device=self.slot_T.device)
-        source_P[self.slot_T] = torch.arange(self.slot_T.numel(), device=self.slot_T.device)
-        return source_P
-
-    def lay(self, x_THK: Tensor) -> list[Tensor]:
-        """Packed rows -> one (B, H, L, K) block per group."""
-        x_PHK: Tensor = _Lay.apply(x_THK, self.source_P, self.slot_T)  # type: ignore[no-untyped-call]
-        parts = torch.split(x_PHK, [block.size for block in self.shapes])
-        shapes = zip(self.shapes, parts, strict=True)
-        return [part.view(block.sequences, block.longest, *x_THK.shape[1:]).transpose(1, 2) for block, part in shapes]
-
-    def gather(self, blocks: Sequence[Tensor]) -> Tensor:
-        """The way back: (B, H, L, K) blocks -> packed rows."""
-        rows = [block.transpose(1, 2).flatten(0, 1) for block in blocks]
-        x_PHK = torch.cat(rows) if len(rows) > 1 else rows[0]
-        x_THK: Tensor = _Gather.apply(x_PHK, self.slot_T, self.rows)  # type: ignore[no-untyped-call]
-        return x_THK
-
-    def mask(self, number: int, causal: bool, dtype: torch.dtype) -> Tensor | None:
-        """Additive mask of one block, or None where there is nothing to hide.
-
-        A causal block needs no mask over its filling: that lies behind every real query.
-        """
-        key = number, causal, dtype
-        if key not in self._masks:
-            self._masks[key] = self._hidden(self.shapes[number], causal, dtype)
-        return self._masks[key]
-
-    def _hidden(self, block: Block, causal: bool, dtype: torch.dtype) -> Tensor | None:
-        places_L = torch.arange(block.longest, device=self.batch.ids_T.device)
+    scores = _scores(q_BHLK, k_BHLK, filling_BL)
+    if scores.device.type == "cpu" and scores.dtype != torch.float16:
+        weights = scores.exp_()
         if causal:
-            return _additive(places_L[None, :] > places_L[:, None], dtype)
-        if min(block.lengths) == block.longest:
-            return None
-        spare = [block.longest] * (block.sequences - len(block.lengths))
-        lengths_B = torch.tensor([*block.lengths, *spare], device=places_L.device)
-        return _additive(places_L >= lengths_B[:, None, None, None], dtype)
+            weights.tril_()
+        sums = _row_sums(weights)
+        least, most = sums.aminmax()
+        if within[0] < least and most < within[1]:
+            return weights, sums
+        scores = _scores(q_BHLK, k_BHLK, filling_BL)
+    if causal:
+        scores += additive(torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu_(1), scores.dtype)
+    weights = torch.softmax(scores, dim=-1)
+    return weights, weights.new_ones(*weights.shape[:-1], 1)
 
 
-def _similar(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
-    """Cut sequences, shortest first, into runs that fill a block to within FILL of its size."""
-    groups: list[list[int]] = []
-    held = 0
-    for index in order:
-        length = lengths[index]
-        if groups and (len(groups[-1]) + 1) * length <= FILL * (held + length):
-            groups[-1].append(index)
-            held += length
-        else:
-            groups.append([index])
-            held = length
-    return groups
+def _scores(q_BHLK: Tensor, k_BHLK: Tensor, filling_BL: Tensor | None) -> Tensor:
+    """Scores, with the filling's put out of reach."""
+    scores = torch.matmul(q_BHLK, k_BHLK.transpose(-1, -2))
+    if filling_BL is not None:
+        heads, longest = scores.shape[1:3]
+        ones = filling_BL.new_ones(()).expand(len(filling_BL), heads, longest, 1)
+        _add_outer(scores, ones, filling_BL[:, None, None, :].expand(-1, heads, 1, -1))
+    return scores
 
 
-def _additive(hidden: Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, float("-inf"))
+def _row_sums(weights_BHLM: Tensor) -> Tensor:
+    """Sums over the last dimension, kept as one; a matrix product does short rows several times as fast as a sum."""
+    rows, ones = weights_BHLM.flatten(0, 2), weights_BHLM.new_ones(weights_BHLM.shape[-1], 1)
+    return torch.mm(rows, ones).view(*weights_BHLM.shape[:-1], 1)
 
 
-def round_up(number: int, step: int) -> int:
-    """The next multiple of a step."""
-    return -(-number // step) * step
+def _add_outer(matrices_BHLM: Tensor, left_BHL1: Tensor, right_BH1M: Tensor) -> None:
+    """Add an outer product to each matrix, in place; on a processor several times as fast as adding by broadcasting."""
+    flat = matrices_BHLM.flatten(0, 1)
+    torch.baddbmm(flat, left_BHL1.flatten(0, 1), right_BH1M.flatten(0, 1), out=flat)
 
 
-def _take(x: Tensor, index: Tensor, rows: int) -> Tensor:
-    """Chosen rows of a tensor, followed by zeros up to so many rows."""
-    taken = x.new_empty(rows, *x.shape[1:])
-    torch.index_select(x, 0, index, out=taken[: len(index)])
-    taken[len(index) :] = 0
-    return taken
+def _heads_first(x_BLHK: Tensor, scale: float | None = None) -> Tensor:
+    """(B, L, H, K) -> contiguous (B, H, L, K), times a factor."""
+    x_BHLK = x_BLHK.transpose(1, 2)
+    if scale is None:
+        return x_BHLK.contiguous()
+    return torch.mul(x_BHLK, scale, out=torch.empty(x_BHLK.shape, dtype=x_BHLK.dtype, device=x_BHLK.device))
 
 
-class _Lay(torch.autograd.Function):
-    """Packed rows into block rows. Filling rows have no gradient, so the way back is a plain selection."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, source_P: Tensor, slot_T: Tensor) -> Tensor:
-        """(T, ...) -> (P, ...)."""
-        ctx.slot_T, ctx.rows = slot_T, x.shape[0]
-        return x.index_select(0, source_P)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        """(P, ...) -> (T, ...)."""
-        return _take(grads[0].contiguous(), ctx.slot_T, ctx.rows), None, None
-
-
-class _Gather(torch.autograd.Function):
-    """Block rows back into packed rows, with zeros in the rows beyond the tokens."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, slot_T: Tensor, rows: int) -> Tensor:
-        """(P, ...) -> (T, ...)."""
-        ctx.slot_T, ctx.size = slot_T, x.shape[0]
-        return _take(x, slot_T, rows)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        """(T, ...) -> (P, ...), zero in the filling."""
-        grad = grads[0].new_zeros(ctx.size, *grads[0].shape[1:])
-        return grad.index_copy_(0, ctx.slot_T, grads[0][: len(ctx.slot_T)]), None, None
+def _like(x: Tensor) -> Tensor:
+    return torch.empty(x.shape, dtype=x.dtype, device=x.device)

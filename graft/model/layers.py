@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graft.errors import ModelError, nearest
-from graft.model.attend import Layout, attend
+from graft.model.attend import attend
 from graft.model.config import Config
+from graft.model.layout import Layout
+from graft.model.linear import Linear
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -57,15 +59,17 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop values of a tensor of any shape."""
-        if not self.active:
-            return x
+        return x * self.mask(x) if self.active else x
+
+    def mask(self, like: Tensor) -> Tensor:
+        """Factors for a tensor of this shape and dtype: 0 for what is dropped, one and the same scale for the rest."""
         threshold = round(self.rate * 256)
-        if x.device.type != "cpu" or not 0 < threshold < 256:  # a byte cannot tell such a rate from 0 or from 1
-            return F.dropout(x, self.rate)
-        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
-        drawn = words.view(torch.uint8)[: x.numel()].view(x.shape)
-        keep = torch.ge(drawn, threshold, out=torch.empty_like(x, requires_grad=False))
-        return x * keep.mul_(256 / (256 - threshold))
+        if like.device.type != "cpu" or not 0 < threshold < 256:  # a byte cannot tell such a rate from 0 or from 1
+            return F.dropout(torch.ones_like(like, requires_grad=False), self.rate)
+        words = torch.empty((like.numel() + 7) // 8, dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None)
+        drawn = words.view(torch.uint8)[: like.numel()].view(like.shape)
+        keep = torch.ge(drawn, threshold, out=torch.empty_like(like, requires_grad=False))
+        return keep.mul_(256 / (256 - threshold))
 
 
 class Attention(nn.Module):
@@ -77,7 +81,7 @@ class Attention(nn.Module):
         self.layer, self.causal = layer, config.causal
         self.shape = (config.heads, config.head_size)
         self.scale = config.head_size**-0.5
-        self.query, self.key, self.value, self.output = (nn.Linear(size, size) for _ in range(4))
+        self.query, self.key, self.value, self.output = (Linear(size, size) for _ in range(4))
         self.dropout = Dropout(config.attention_dropout)
 
     def forward(self, x_TD: Tensor, layout: Layout, cache: Cache | None = None) -> Tensor:
@@ -85,7 +89,7 @@ class Attention(nn.Module):
         q_THK, k_THK, v_THK = (layer(x_TD).unflatten(-1, self.shape) for layer in (self.query, self.key, self.value))
         if cache is not None:
             k_THK, v_THK = cache.update(self.layer, k_THK, v_THK, layout)
-        dropout = self.dropout if self.dropout.active else None
+        dropout = self.dropout.mask if self.dropout.active else None
         mixed_THK = attend(q_THK, k_THK, v_THK, layout, causal=self.causal, scale=self.scale, dropout=dropout)
         return self.output(mixed_THK.flatten(1))  # type: ignore[no-any-return]
 
@@ -95,8 +99,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.up = nn.Linear(config.hidden_size, config.feed_forward_size)
-        self.down = nn.Linear(config.feed_forward_size, config.hidden_size)
+        self.up = Linear(config.hidden_size, config.feed_forward_size)
+        self.down = Linear(config.feed_forward_size, config.hidden_size)
         self.activation = activation(config.activation)
 
     def forward(self, x_TD: Tensor) -> Tensor:

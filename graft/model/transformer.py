@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 from graft.batch import Packed
 from graft.errors import DataError
-from graft.model.attend import Layout, round_up
 from graft.model.config import Config
 from graft.model.layers import Block, Cache, Dropout
+from graft.model.layout import Layout, round_up
 
 ROWS = 64
 """On a processor, batches are run with a multiple of this many rows (the last ones zero), so that the matrix kernels,

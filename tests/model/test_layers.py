@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from graft.batch import pack
 from graft.errors import DataError, ModelError
-from graft.model.attend import Layout
 from graft.model.config import Config
 from graft.model.layers import ACTIVATIONS, Block, Dropout, activation
+from graft.model.layout import Layout
 from graft.model.transformer import Transformer
 
 CONFIG = Config(vocab_size=20, hidden_size=8, layers=2, heads=2, feed_forward_size=12, positions=16)
