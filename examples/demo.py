@@ -37,7 +37,7 @@ def main() -> None:
     texts, labels = [str(row.inputs[0]) for row in held], sorted({str(row.target) for row in loaded.rows})
     target = np.array([labels.index(str(row.target)) for row in held])
 
-    candidates, probabilities = [], {}
+    candidates, probabilities, scores = [], {}, {}
     for name in ("zero-shot", "probe", "full"):
         watch.note(f"--- {name}")
         learning = None
@@ -52,8 +52,8 @@ def main() -> None:
         started = time.perf_counter()
         probabilities[name] = answer(texts)
         speed = len(texts) / (time.perf_counter() - started)
-        scores = metrics.classification(target, probabilities[name])
-        shown = {key: scores[key] for key in ("accuracy", "macro_f1")}
+        scores[name] = metrics.classification(target, probabilities[name])
+        shown = {key: scores[name][key] for key in ("accuracy", "macro_f1")}
         candidates.append(report.Candidate(name=name, scores=shown, seconds=learning, rows_per_second=speed))
 
     best = max(candidates, key=lambda one: one.scores["macro_f1"].value).name
@@ -63,7 +63,7 @@ def main() -> None:
     print_answers(messages, answers, best)
     sections = [
         report.comparison(candidates, reason=f"{best} has the highest macro-F1 on the held-out messages."),
-        *classified_sections(texts, target, probabilities[best], labels),
+        *classified_sections(texts, target, probabilities[best], labels, scores[best]),
         answers_section(messages, answers),
     ]
     summary = {"Messages": f"{len(loaded.rows):,}", "Labels": str(len(labels)), "Held out": f"{len(held):,}"}

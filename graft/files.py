@@ -57,12 +57,16 @@ def _json(path: Path, largest: int) -> Any:
             raise ModelError(f"{path}: {status.st_size} bytes of JSON, expected at most {largest}")
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
             raise ModelError(f"{path}: is a device or a pipe, expected a file")
-        return json.loads(path.read_bytes().decode("utf-8"), object_pairs_hook=unique_keys)
+        return json.loads(path.read_bytes().decode("utf-8"), object_pairs_hook=unique_keys, parse_constant=_no_number)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else error
         raise ModelError(f"{path}: not a valid JSON file: {reason}") from error
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number in JSON")
 
 
 def write_json(path: Path, value: Any) -> None:

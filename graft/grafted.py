@@ -16,7 +16,7 @@ from graft import checkpoint, heads, hub, pooling, sealed
 from graft.batch import Packed
 from graft.errors import DataError, ModelError, StorageError
 from graft.families import Family
-from graft.files import read_json, replacing
+from graft.files import replacing
 from graft.heads import Answer, Embed, Head, Pooled
 from graft.inference import Progress, check_encodings, choose_device, run_all
 from graft.model.transformer import Transformer
@@ -372,8 +372,4 @@ def _head(folder: Path, loaded: checkpoint.Loaded) -> tuple[Head | None, dict[st
 
 def _settings(folder: Path) -> Settings:
     settings = sealed.read(folder)
-    path = folder / "sentence_bert_config.json"
-    if settings.limit is None and path.is_file():
-        longest = read_json(path).get("max_seq_length")
-        settings = dataclasses.replace(settings, limit=longest if isinstance(longest, int) and longest > 0 else None)
-    return settings
+    return settings if settings.limit else dataclasses.replace(settings, limit=pooling.limit(folder))

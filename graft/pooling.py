@@ -42,6 +42,17 @@ def _modules(path: Path) -> list[str]:
     return kinds
 
 
+def limit(folder: Path) -> int | None:
+    """Tokens a sentence-transformers folder cuts texts at; None where none are stated.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    path = folder / "sentence_bert_config.json"
+    stated = read_json(path).get("max_seq_length") if path.is_file() else None
+    return stated if isinstance(stated, int) and stated > 0 else None
+
+
 def write(folder: Path, head: Embed, size: int, limit: int) -> None:
     """The files by which sentence-transformers opens the folder."""
     kinds = ["Transformer", "Pooling", *(["Normalize"] if head.normalize else [])]

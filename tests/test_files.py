@@ -87,6 +87,8 @@ def test_no_number_is_written_that_json_does_not_have(tmp_path: Path, number: fl
         (b'{"a": 1', "not a valid JSON file"),
         (b'{"a": 1,}', "not a valid JSON file"),
         (b'{"a": 1} {"b": 2}', "not a valid JSON file"),
+        (b'{"a": NaN}', "NaN is no number in JSON"),
+        (b'{"a": [-Infinity]}', "-Infinity is no number in JSON"),
         (b'{"a": "\xff"}', "not a valid JSON file"),
         (b'\xef\xbb\xbf{"a": 1}', "not a valid JSON file"),
         ('{"a": 1}'.encode("utf-16"), "not a valid JSON file"),

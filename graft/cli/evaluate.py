@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from graft.cli.options import AsJson, Columns, Dtype, Encoding, MaxRejects, Quiet, check_name, roles, watching
+from graft.cli.options import AsJson, Columns, Dtype, Encoding, MaxRejects, NoQuotes, Quiet, check_name, roles, watching
 from graft.cli.output import write, write_json, write_metrics
 from graft.errors import UsageError
 
@@ -28,6 +28,7 @@ def evaluate(
     columns: Columns = None,
     encoding: Encoding = None,
     max_rejects: MaxRejects = 0,
+    no_quotes: NoQuotes = False,
     dtype: Dtype = "auto",
     report: Report = None,
     as_json: AsJson = False,
@@ -43,9 +44,8 @@ def evaluate(
     from graft.recipes.evaluate import evaluate as recipe
 
     opened, watch = load(model, dtype=dtype), watching(quiet)
-    done = recipe(
-        opened, data, task=task, columns=chosen, encoding=encoding, max_rejects=max_rejects, dtype=dtype, watch=watch
-    )
+    reading: dict[str, Any] = {"encoding": encoding, "max_rejects": max_rejects, "quotes": not no_quotes}
+    done = recipe(opened, data, task=task, columns=chosen, dtype=dtype, watch=watch, **reading)
     if report is not None:
         _write_report(Path(report), opened, done)
         watch.note(f"report written to {report}")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from graft.cli.options import AsJson, Columns, Dtype, Encoding, MaxRejects, Quiet, check_name, roles, watching
+from graft.cli.options import AsJson, Columns, Dtype, Encoding, MaxRejects, NoQuotes, Quiet, check_name, roles, watching
 from graft.cli.output import write, write_json, write_metrics
 
 Data = Annotated[str, Argument(metavar="DATA", help="csv, tsv, jsonl (also .gz, .xz) or parquet.")]
@@ -56,16 +56,17 @@ def finetune(
     overflow: Overflow = "truncate",
     encoding: Encoding = None,
     max_rejects: MaxRejects = 0,
+    no_quotes: NoQuotes = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Adapt a model to your rows, measure it, and save it."""
     given = {name: value for name, value in locals().items() if value is not None}
-    for name in ("columns", "as_json", "quiet"):
+    for name in ("columns", "no_quotes", "as_json", "quiet"):
         given.pop(name, None)
     check_name("task", task, "tasks")
     check_name("strategy", strategy, "transfer", leave_out=("features",))
-    given["columns"] = roles(columns)
+    given |= {"columns": roles(columns), "quotes": not no_quotes}
     record = _finetune(given, quiet)
     if as_json:
         write_json(record)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from graft.cli.options import AsJson, Columns, Dtype, Encoding, MaxRejects, Quiet, check_name, roles, watching
+from graft.cli.options import AsJson, Columns, Dtype, Encoding, MaxRejects, NoQuotes, Quiet, check_name, roles, watching
 from graft.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def run(
     columns: Columns = None,
     encoding: Encoding = None,
     max_rejects: MaxRejects = 0,
+    no_quotes: NoQuotes = False,
     out: Out = None,
     dtype: Dtype = "auto",
     as_json: AsJson = False,
@@ -67,6 +68,7 @@ def run(
         columns=chosen,
         encoding=encoding,
         max_rejects=max_rejects,
+        quotes=not no_quotes,
     )
     with answers.written(out, task, as_json, watch) as sink:
         found = texts.find(text, reading)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
 Reference = Annotated[str, Argument(metavar="MODEL", help="A folder, or a name on the hub.")]
 BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
-LICENCE = re.compile(r"^license:[ \t]*['\"]?([A-Za-z0-9.+_-]{1,60})", re.MULTILINE)
-FRONT_MATTER = 2**16
 PARTS = ("embeddings", "blocks", "final_norm", "head", "spare")
 LABELS_SHOWN = 12
 DRAWN = 72
@@ -53,7 +50,7 @@ def describe(folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: the folder is damaged, unsupported, or its weights and configuration disagree.
     """
-    from graft import sealed
+    from graft import hub, sealed
     from graft.checkpoint import inspect
 
     seen, settings = inspect(folder), sealed.read(folder)
@@ -79,7 +76,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "labels": list(options["labels"]) if "labels" in options else None,
         "task": settings.task,
         "tokenizer": _tokenizer(folder),
-        "licence": _licence(folder),
+        "licence": hub.licence(folder),
         "drawing": drawing(config, kind, options),
     }
 
@@ -116,13 +113,9 @@ def _part(name: str, *, headless: bool) -> str:
 
 def _limit(folder: Path, limit: int | None, positions: int) -> int:
     """Tokens a text may have: as graft.json says, else as sentence-transformers' file says, else all positions."""
-    from graft.files import read_json
+    from graft import pooling
 
-    path = folder / "sentence_bert_config.json"
-    if limit is None and path.is_file():
-        stated = read_json(path).get("max_seq_length")
-        limit = stated if isinstance(stated, int) and stated > 0 else None
-    return min(limit or positions, positions)
+    return min(limit or pooling.limit(folder) or positions, positions)
 
 
 def _dtypes(shards: Shards) -> str:
@@ -141,18 +134,6 @@ def _tokenizer(folder: Path) -> str | None:
         kind = model.get("type") if isinstance(model, dict) else None
         return f"{kind or 'tokenizer'} (tokenizer.json)"
     return next((f"from {name}" for name in ("vocab.txt", "vocab.json") if (folder / name).is_file()), None)
-
-
-def _licence(folder: Path) -> str | None:
-    """The licence that the front matter of the model card states."""
-    path = folder / "README.md"
-    if not path.is_file():
-        return None
-    with path.open(encoding="utf-8", errors="replace") as file:
-        text = file.read(FRONT_MATTER)
-    front = text[4:].split("\n---", 1)[0] if text.startswith("---\n") else ""
-    stated = LICENCE.search(front)
-    return stated[1] if stated else None
 
 
 def lines(facts: dict[str, Any]) -> list[tuple[str, str]]:

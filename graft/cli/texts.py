@@ -45,6 +45,7 @@ class Reading:
         columns: role -> column of a table, where the names do not say.
         encoding: of files and of standard input, if not UTF-8.
         max_rejects: rows of a table that may be unusable.
+        quotes: whether fields of csv and tsv may be quoted.
         watch: told what was found.
     """
 
@@ -54,6 +55,7 @@ class Reading:
     columns: Mapping[str, str] = field(default_factory=dict)
     encoding: str | None = None
     max_rejects: int = 0
+    quotes: bool = True
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,9 @@ def file_kind(given: str) -> str | None:
 
 
 def _refuse_options_of_files(reading: Reading) -> None:
-    if reading.columns or reading.encoding or reading.max_rejects:
-        raise UsageError("--column, --columns, --encoding and --max-rejects are for files; this is a single text")
+    if reading.columns or reading.encoding or reading.max_rejects or not reading.quotes:
+        options = "--column, --columns, --encoding, --max-rejects and --no-quotes"
+        raise UsageError(f"{options} are for files; this is a single text")
 
 
 def _beside(text: str, other: str | None) -> Text:
@@ -130,6 +133,7 @@ def _rows(path: Path, reading: Reading) -> list[Item]:
         columns=reading.columns,
         encoding=reading.encoding,
         max_rejects=reading.max_rejects,
+        quotes=reading.quotes,
         labelled=False,
         watch=reading.watch,
     )
@@ -139,8 +143,9 @@ def _rows(path: Path, reading: Reading) -> list[Item]:
 
 def _lines(path: Path, reading: Reading) -> list[Item]:
     """The lines of a text file that are not blank."""
-    if reading.columns or reading.max_rejects:
-        raise UsageError(f"{path}: a text file has no columns; leave out --column, --columns and --max-rejects")
+    if reading.columns or reading.max_rejects or not reading.quotes:
+        options = "--column, --columns, --max-rejects and --no-quotes"
+        raise UsageError(f"{path}: a text file has no columns; leave out {options}")
     packing = path.suffix.lower() if path.suffix.lower() in PACKINGS else ""
     with unchanged(path):
         _, texts = decoded(path, packing, reading.encoding)

@@ -259,7 +259,10 @@ class _OpenQuoteError(_MalformedError):
     """The row ends inside quotes."""
 
 
-_DOUBLE = "put quotes around the field and double those inside it, or save the rows as JSON lines (.jsonl)"
+_DOUBLE = (
+    "put quotes around the field and double those inside it; or, where quotes are plain characters throughout the file, "
+    "read it with --no-quotes (quotes=False)"
+)
 _LINE_END = {"\r": "a carriage return", "\n": "a line feed"}
 
 

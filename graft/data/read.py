@@ -51,7 +51,7 @@ def read(path: str | Path, *, encoding: str | None = None, max_rejects: int = 0,
 
 def _parse(path: Path, kind: str, packing: str, encoding: str | None, quotes: bool) -> Table:
     if not quotes and kind not in DELIMITED:
-        raise UsageError(f"{path}: quotes=False is for csv and tsv files")
+        raise UsageError(f"{path}: reading without quotes (--no-quotes, quotes=False) is for csv and tsv files")
     if kind == ".parquet":
         if encoding is not None:
             raise UsageError(f"{path}: parquet files have no encoding; leave out --encoding")

@@ -15,10 +15,11 @@ from typing import Literal
 from graft.errors import HubError
 from graft.hub import cached, folder, remote, wheels
 from graft.hub.checksum import home
+from graft.hub.folder import licence
 from graft.hub.reference import hub_id, local, looks_like_path
 from graft.hub.wheels import ALIASES, ENCODER, WHEELS
 
-__all__ = ["ENCODER", "Known", "Pulled", "home", "known", "looks_like_path", "pull", "resolve"]
+__all__ = ["ENCODER", "Known", "Pulled", "home", "known", "licence", "looks_like_path", "pull", "resolve"]
 
 log = logging.getLogger("graft.hub")
 

@@ -18,6 +18,10 @@ MODULE = re.compile(r"\d+_[A-Za-z]+/[^/]+")
 """A file of a sentence-transformers module, such as 1_Pooling/config.json."""
 
 
+LICENCE = re.compile(r"^license:[ \t]*['\"]?([A-Za-z0-9.+_-]{1,60})", re.MULTILINE)
+FRONT_MATTER = 2**16
+
+
 def small_files(names: Iterable[str]) -> list[str]:
     """Of a repository's files, the configuration, tokenizer and model card: everything Graft reads but the weights."""
     return sorted(name for name in names if _is_small(name))
@@ -108,3 +112,15 @@ def files(folder: Path) -> list[Path]:
 def size(folder: Path) -> int:
     """Bytes of all files of a folder, links followed."""
     return sum((folder / path).stat().st_size for path in files(folder))
+
+
+def licence(folder: Path) -> str | None:
+    """The licence that the front matter of a folder's model card states; None where it states none."""
+    path = folder / "README.md"
+    if not path.is_file():
+        return None
+    with path.open(encoding="utf-8", errors="replace") as file:
+        text = file.read(FRONT_MATTER)
+    front = text[4:].split("\n---", 1)[0] if text.startswith("---\n") else ""
+    stated = LICENCE.search(front)
+    return stated[1] if stated else None

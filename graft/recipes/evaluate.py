@@ -16,7 +16,7 @@ from graft.errors import DataError, UsageError
 from graft.evaluate.metrics import Interval
 from graft.grafted import Model, load
 from graft.recipes.adapt import examples_of, plain, score
-from graft.recipes.rows import Loaded, load_rows
+from graft.recipes.rows import Loaded, load_rows, naming
 from graft.recipes.watch import Watch
 from graft.tasks import Row, Task
 
@@ -97,7 +97,7 @@ def task_of(model: Model, asked: str | None = None) -> Task:
     name = asked or model.settings.task or (fits[0] if fits else None)
     if name is None or name not in fits:
         what = f"fits {', '.join(fits)}" if fits else "has no head for any task; adapt it first with `graft finetune`"
-        raise UsageError(f"{model.folder}: asked for task {asked or 'of the model'!r}, but the model {what}")
+        raise UsageError(f"{model.folder}: {f'asked for task {asked!r}, but ' if asked else ''}the model {what}")
     return tasks.find(name)
 
 
@@ -109,6 +109,7 @@ def evaluate(
     columns: Mapping[str, str] | None = None,
     encoding: str | None = None,
     max_rejects: int = 0,
+    quotes: bool = True,
     dtype: str = "auto",
     watch: Watch | None = None,
 ) -> Evaluation:
@@ -121,6 +122,7 @@ def evaluate(
         columns: role -> column, where the names do not say.
         encoding: of the file, if not UTF-8.
         max_rejects: rows that may be unusable.
+        quotes: whether fields of csv and tsv may be quoted.
         dtype: what to compute in.
         watch: where notices and progress go; silent by default.
 
@@ -130,9 +132,11 @@ def evaluate(
     watch = watch or Watch(quiet=True)
     opened = model if isinstance(model, Model) else load(model, dtype=dtype)
     job = task_of(opened, task)
-    loaded = load_rows(job, data, columns=columns, encoding=encoding, max_rejects=max_rejects, watch=watch)
+    reading: dict[str, Any] = {"columns": columns, "encoding": encoding, "max_rejects": max_rejects, "quotes": quotes}
+    loaded = load_rows(job, data, watch=watch, **reading)
     rows = test_rows(loaded, watch)
-    judged = judge(opened, job, rows, watch)
+    with naming(data):
+        judged = judge(opened, job, rows, watch)
     return Evaluation(
         model=str(opened.folder),
         task=job.name,

@@ -16,7 +16,7 @@ from graft.grafted import Model, check_target, load
 from graft.inference import computing
 from graft.recipes.adapt import Adapted, Plan, adapt, plain
 from graft.recipes.evaluate import Judged, judge
-from graft.recipes.rows import Loaded, held_out, load_rows
+from graft.recipes.rows import Loaded, held_out, load_rows, naming
 from graft.recipes.run_folder import Run, run_files
 from graft.recipes.watch import Watch
 from graft.sealed import Settings, Text
@@ -67,6 +67,7 @@ def finetune(
     columns: Mapping[str, str] | None = None,
     encoding: str | None = None,
     max_rejects: int = 0,
+    quotes: bool = True,
     limit: int | None = None,
     overflow: str = "truncate",
     watch: Watch | None = None,
@@ -84,6 +85,7 @@ def finetune(
         columns: role -> column, where the names do not say.
         encoding: of the files, if not UTF-8.
         max_rejects: rows that may be unusable; they are listed in rejects.jsonl.
+        quotes: whether fields of csv and tsv may be quoted.
         limit: longest input in tokens.
         overflow: what happens to longer inputs: "truncate" (reported) or "error".
         watch: where notices and progress go; silent by default.
@@ -97,9 +99,8 @@ def finetune(
     chosen, target = _plan(strategy, plan), None if out is None else Path(out)
     if target is not None:
         check_target(target)
-    source = _Source(
-        job=tasks.find(task), out=target, columns=columns, encoding=encoding, max_rejects=max_rejects, watch=watch
-    )
+    reading = {"columns": columns, "encoding": encoding, "max_rejects": max_rejects, "quotes": quotes}
+    source = _Source(job=tasks.find(task), out=target, reading=reading, watch=watch)
     rows = source.sides(data, eval, chosen.seed)
     return _finetune(_fresh(model, limit, overflow), str(getattr(model, "folder", model)), rows, chosen, source)
 
@@ -111,6 +112,7 @@ class _Rows:
     loaded: Loaded
     train: Sequence[Row]
     test: Sequence[Row]
+    test_path: Path
     tested_on: str
 
 
@@ -120,16 +122,13 @@ class _Source:
 
     job: Task
     out: Path | None
-    columns: Mapping[str, str] | None
-    encoding: str | None
-    max_rejects: int
+    reading: Mapping[str, Any]
     watch: Watch
 
     def read(self, path: str | Path) -> Loaded:
         """Read rows. If too many are unusable, they are still listed in a file before the error goes on."""
-        options: dict[str, Any] = {"columns": self.columns, "encoding": self.encoding, "max_rejects": self.max_rejects}
         try:
-            return load_rows(self.job, path, watch=self.watch, **options)
+            return load_rows(self.job, path, watch=self.watch, **self.reading)
         except RejectedRows as error:
             file = Path(f"{self.out or Path(path).name}.rejects.jsonl")
             write_rejects(error.rejected, file)
@@ -139,26 +138,32 @@ class _Source:
         """Read what to learn from, and decide what to measure on."""
         loaded = self.read(data)
         if eval is not None:
-            return _Rows(loaded=loaded, train=loaded.rows, test=self.read(eval).rows, tested_on=str(eval))
+            test = self.read(eval).rows
+            return _Rows(loaded=loaded, train=loaded.rows, test=test, test_path=Path(eval), tested_on=str(eval))
         if loaded.sides and {"test", "train"} <= set(loaded.sides):
             pairs = list(zip(loaded.rows, loaded.sides, strict=True))
             test = [row for row, where in pairs if where == "test"]
             self.watch.note(f"{data}: the split column sets {len(test):,} rows aside for the score")
             train = [row for row, where in pairs if where != "test"]
-            return _Rows(loaded=loaded, train=train, test=test, tested_on=f"{data} (split column)")
+            return _Rows(
+                loaded=loaded, train=train, test=test, test_path=loaded.path, tested_on=f"{data} (split column)"
+            )
         train, test = held_out(loaded.rows, TEST_SHARE, seed)
         if not train or not test:
             raise DataError(f"{data}: {len(loaded.rows)} rows are too few to set some aside for the score; give --eval")
         self.watch.note(f"{data}: {len(test):,} rows set aside by hash for the score; --eval FILE measures on others")
-        return _Rows(loaded=loaded, train=train, test=test, tested_on=f"{data} (set aside by hash)")
+        return _Rows(
+            loaded=loaded, train=train, test=test, test_path=loaded.path, tested_on=f"{data} (set aside by hash)"
+        )
 
 
 def _finetune(live: Model, base: str, rows: _Rows, plan: Plan, source: _Source) -> Finetuned:
     job, watch = source.job, source.watch
     findings = _check(rows, watch)
-    done = adapt(live, job, rows.train, plan, watch)
+    with naming(rows.loaded.path):
+        done = adapt(live, job, rows.train, plan, watch)
     _say_cut(done.truncated_tokens, "training", live, watch)
-    with computing(live, checkpoint.choose_dtype(plan.dtype)):
+    with computing(live, checkpoint.choose_dtype(plan.dtype)), naming(rows.test_path):
         judged = judge(live, job, rows.test, watch)
     _say_cut(judged.truncated_tokens, "held-out", live, watch)
     record = _record(base, rows, plan, source, done, judged, findings)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from graft.data.columns import Role, choose, described
 from graft.data.read import read
 from graft.data.split import side
 from graft.data.table import Reject, Table, refuse
+from graft.errors import DataError
 from graft.recipes.watch import Watch
 from graft.tasks import Row, Task
 
@@ -59,6 +61,7 @@ def load_rows(
     columns: Mapping[str, str] | None = None,
     encoding: str | None = None,
     max_rejects: int = 0,
+    quotes: bool = True,
     labelled: bool = True,
     watch: Watch,
 ) -> Loaded:
@@ -70,13 +73,14 @@ def load_rows(
         columns: role -> column, where the names do not say.
         encoding: of the file, if not UTF-8.
         max_rejects: rows that may be unusable.
+        quotes: whether fields of csv and tsv may be quoted.
         labelled: whether the rows must have targets.
         watch: told what was inferred and how many rows were kept.
 
     Raises:
         DataError: the file cannot be read, a column is missing, or more rows are unusable than allowed.
     """
-    table = read(path, encoding=encoding, max_rejects=max_rejects)
+    table = read(path, encoding=encoding, max_rejects=max_rejects, quotes=quotes)
     roles = [role if labelled or role.name in _inputs(task) else replace(role, required=False) for role in task.roles]
     chosen = choose(table, [*roles, SPLIT], columns)
     split = chosen.pop("split", None)
@@ -99,6 +103,17 @@ def load_rows(
         f"{counts['read']:,} rows read = {counts['kept']:,} kept + {counts['rejected']:,} rejected"
     )
     return loaded
+
+
+@contextlib.contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Put a file's name before what is found wrong with its rows."""
+    try:
+        yield
+    except DataError as error:
+        if type(error) is not DataError or str(path) in str(error):
+            raise
+        raise DataError(f"{path}: {error}") from error
 
 
 def _inputs(task: Task) -> set[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from graft import hub
 from graft.data.check import Findings
 from graft.evaluate import metrics, report
 from graft.evaluate.card import Card, model_card
@@ -81,7 +82,11 @@ def judged_sections(job: Task, model: Model, rows: Sequence[Row], judged: Judged
     if isinstance(head, Classify) and head.problem == "single":
         target = torch.stack([job.target(row, head) for row in rows]).numpy()
         return classified_sections(
-            [str(row.inputs[0]) for row in rows], target, head.probabilities(judged.outputs).numpy(), head.labels
+            [str(row.inputs[0]) for row in rows],
+            target,
+            head.probabilities(judged.outputs).numpy(),
+            head.labels,
+            judged.metrics,
         )
     if isinstance(head, Regress):
         predicted = judged.outputs.flatten().tolist()
@@ -93,14 +98,18 @@ def judged_sections(job: Task, model: Model, rows: Sequence[Row], judged: Judged
 
 
 def classified_sections(
-    texts: Sequence[str], target: Any, probability: Any, labels: Sequence[str]
+    texts: Sequence[str],
+    target: Any,
+    probability: Any,
+    labels: Sequence[str],
+    scores: Mapping[str, metrics.Interval],
 ) -> list[report.Section]:
     """Confusions, labels one by one, calibration, and the worst mistakes of a single-label classifier."""
     predicted = probability.argmax(1)
     return [
         report.confusion_section(metrics.confusion(target, predicted, len(labels)), labels),
         report.per_label_section(metrics.per_label(target, predicted, labels)),
-        report.calibration_section(metrics.calibration(target, probability)),
+        report.calibration_section(metrics.calibration(target, probability), ece=scores.get("ece")),
         report.mistakes_section(
             report.worst_mistakes(texts, target, probability, labels), total=int((predicted != target).sum())
         ),
@@ -160,6 +169,7 @@ def _card(run: Run) -> Card:
         versions={"graft": run.record["version"], "torch": torch.__version__},
         labels=head.labels if isinstance(head, Classify) else (),
         python='model(("A text", "Another text"))' if pair else "",
+        license=hub.licence(run.model.folder) or "",
         max_tokens=run.model.limit,
         overflow=run.model.settings.overflow,
         opens_in="transformers" if opens else "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,10 +126,33 @@ def test_bad_rows(graft: Run, base: Path, tmp_path: Path, fault: str):
     content, *parts = BAD[fault]
     (tmp_path / "bad.csv").write_bytes(content)
     graft("finetune", "bad.csv", "--model", base, "--out", "m", "--quiet").failed(
-        1, "bad.csv" if fault != "one class only" else "", *parts
+        1, "bad.csv", *parts
     )
     assert not (tmp_path / "m").exists()
     assert not list(tmp_path.glob(".*"))
+
+
+def test_the_licence_of_the_base_is_handed_on(graft: Run, base: Path, pets: Path, tmp_path: Path):
+    licensed = shutil.copytree(base, tmp_path / "licensed")
+    (licensed / "README.md").write_text("---\nlicense: mit\n---\n")
+    done = graft("finetune", pets, "--model", licensed, "--strategy", "probe", "--out", "m")
+    assert done.code == 0, done.err
+    assert "\nlicense: mit\n" in (tmp_path / "m" / "README.md").read_text()
+
+
+def test_quotes_as_plain_characters(graft: Run, adapted: Path, tmp_path: Path):
+    """A quote that opens a text and closes nothing: refused with the way out, which then works for every verb."""
+    (tmp_path / "said.csv").write_text('text,label\n"maaw,cat\nwoof,dog\n')
+    graft("evaluate", adapted, "said.csv").failed(1, "said.csv", "line 2", "--no-quotes")
+    done = graft("evaluate", adapted, "said.csv", "--no-quotes", "--json")
+    assert done.json["n"] == 2
+    answers = graft("run", "classify", "said.csv", "--model", adapted, "--no-quotes", "--json")
+    assert [answer["text"] for answer in answers.lines] == ['"maaw', "woof"]
+    learned = ("finetune", "said.csv", "--model", adapted, "--strategy", "probe", "--eval", "said.csv", "--out", "m")
+    assert graft(*learned, "--no-quotes", "--json").json["rows"]["kept"] == 2
+    graft("run", "classify", "maaw", "--model", adapted, "--no-quotes").failed(2, "--no-quotes", "single text")
+    (tmp_path / "said.jsonl").write_text('{"text": "maaw", "label": "cat"}\n')
+    graft("evaluate", adapted, "said.jsonl", "--no-quotes").failed(2, "--no-quotes", "csv and tsv")
 
 
 def test_a_file_that_is_not_there(graft: Run, adapted: Path, tmp_path: Path):
@@ -139,11 +163,12 @@ def test_a_file_that_is_not_there(graft: Run, adapted: Path, tmp_path: Path):
 
 def test_a_label_the_model_does_not_have(graft: Run, adapted: Path, tmp_path: Path):
     (tmp_path / "other.csv").write_text("text,label\nmaaw,cat\nmaaw,cats\n")
-    graft("evaluate", adapted, "other.csv").failed(1, "line 3", "'cats'", "did you mean 'cat'")
+    graft("evaluate", adapted, "other.csv").failed(1, "other.csv: line 3", "'cats'", "did you mean 'cat'")
 
 
 def test_a_model_that_cannot_be_evaluated(graft: Run, base: Path, adapted: Path, pets: Path):
-    graft("evaluate", base, pets).failed(2, "graft finetune")
+    said = graft("evaluate", base, pets).failed(2, "graft finetune")
+    assert "asked for" not in said
     graft("evaluate", adapted, pets, "--task", "similarity").failed(2, "classify")
 
 
