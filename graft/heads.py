@@ -80,7 +80,7 @@ class Head(nn.Module):
 
 
 class Pooled(Head):
-    """One vector a sequence -> (dense, tanh) -> dropout -> linear."""
+    """One vector a sequence -> (dropout, where `twice`) -> (dense, tanh or relu) -> dropout -> linear."""
 
     def __init__(
         self,
@@ -88,12 +88,13 @@ class Pooled(Head):
         outputs: int,
         *,
         pool: Pool = "first",
-        dense: bool = False,
+        dense: Literal["", "tanh", "relu"] = "",
         bias: bool = True,
         dropout: float = 0.0,
+        twice: bool = False,
     ) -> None:
         super().__init__()
-        self.pool = pool
+        self.pool, self.activation, self.twice = pool, torch.relu if dense == "relu" else torch.tanh, twice
         self.dense = nn.Linear(size, size) if dense else None
         self.dropout = Dropout(dropout)
         self.output = nn.Linear(size, outputs, bias=bias)
@@ -102,7 +103,7 @@ class Pooled(Head):
         """(T, D) -> (B, C), float32."""
         x_BD = pool(hidden_TD, batch, self.pool).to(self.output.weight.dtype)
         if self.dense is not None:
-            x_BD = torch.tanh(self.dense(x_BD))
+            x_BD = self.activation(self.dense(self.dropout(x_BD) if self.twice else x_BD))
         return self.output(self.dropout(x_BD)).float()  # type: ignore[no-any-return]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_models import BYTES, SIZES, TINY
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -46,40 +47,6 @@ class Tiny:
     theirs: Any
 
 
-POSITIONS = 40
-NAMES = ("no", "yes", "maybe")
-LABELS = {"id2label": dict(enumerate(NAMES)), "label2id": {name: number for number, name in enumerate(NAMES)}}
-SIZES = {
-    "bert": {
-        "vocab_size": 96,
-        "hidden_size": 32,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "intermediate_size": 48,
-        "max_position_embeddings": POSITIONS,
-    },
-    "gpt2": {
-        "vocab_size": 260,
-        "n_embd": 32,
-        "n_layer": 3,
-        "n_head": 4,
-        "n_positions": POSITIONS,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-    },
-}
-TINY: dict[str, tuple[str, dict[str, Any]]] = {
-    "bert": ("BertModel", {}),
-    "bert-classify": ("BertForSequenceClassification", LABELS),
-    "bert-multi": ("BertForSequenceClassification", {**LABELS, "problem_type": "multi_label_classification"}),
-    "bert-regress": ("BertForSequenceClassification", {"num_labels": 1, "problem_type": "regression"}),
-    "gpt2": ("GPT2Model", {}),
-    "gpt2-lm": ("GPT2LMHeadModel", {}),
-    "gpt2-untied": ("GPT2LMHeadModel", {"tie_word_embeddings": False}),
-    "gpt2-classify": ("GPT2ForSequenceClassification", {**LABELS, "pad_token_id": 0}),
-}
-
-
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Tiny]:
     """Make a tiny random model of transformers, saved with a tokenizer: ``tiny("gpt2-lm", n_positions=400)``."""
@@ -95,7 +62,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Tiny]:
         model = _random(theirs(config)).eval()
         folder = tmp_path_factory.mktemp(name)
         model.save_pretrained(folder)
-        {"bert": _save_word_piece, "gpt2": _save_bytes}[family](folder)
+        (_save_bytes if family in BYTES else _save_word_piece)(folder)
         return Tiny(folder, model)
 
     return make

@@ -36,7 +36,7 @@ def test_pool(how: Any, expected: Any, dtype: torch.dtype):
     torch.testing.assert_close(pool(x, BATCH, how), torch.stack(expected(x)))
 
 
-@pytest.mark.parametrize("options", [{}, {"dense": True}, {"pool": "last", "bias": False}, {"pool": "mean"}])
+@pytest.mark.parametrize("options", [{}, {"dense": "tanh"}, {"pool": "last", "bias": False}, {"pool": "mean"}])
 def test_pooled_heads(options: dict[str, Any]):
     head = Classify(4, labels="abc", **options).eval()
     x = pool(hidden(), BATCH, options.get("pool", "first"))
@@ -46,7 +46,7 @@ def test_pooled_heads(options: dict[str, Any]):
     assert (head.output.bias is None) == (options.get("bias") is False)
 
 
-@pytest.mark.parametrize("head", [Classify(4, labels="ab", pool="mean"), Regress(4, dense=True), Embed()])
+@pytest.mark.parametrize("head", [Classify(4, labels="ab", pool="mean"), Regress(4, dense="tanh"), Embed()])
 def test_outputs_are_float32_whatever_the_weights(head: Head):
     x = hidden().to(torch.bfloat16)
     assert head.to(torch.bfloat16)(x, BATCH).dtype == torch.float32
@@ -142,7 +142,7 @@ def test_as_dict_leaves_out_what_does_not_apply():
 @pytest.mark.parametrize(
     ("kind", "options", "made"),
     [
-        ("classify", {"labels": ("a", "b"), "problem": "multi", "dense": True}, Classify),
+        ("classify", {"labels": ("a", "b"), "problem": "multi", "dense": "tanh"}, Classify),
         ("classify", {"labels": ("score",), "problem": "regression"}, Regress),
         ("regress", {"labels": ("points",), "pool": "mean"}, Regress),
         ("regress", {}, Regress),
@@ -192,7 +192,7 @@ def test_a_head_that_does_not_say():
 
 def test_initialize():
     torch.manual_seed(2)
-    head = Classify(200, labels=[str(n) for n in range(300)], dense=True)
+    head = Classify(200, labels=[str(n) for n in range(300)], dense="tanh")
     initialize(head, 0.02)
     for layer in (head.dense, head.output):
         assert float(layer.weight.detach().std()) == pytest.approx(0.02, rel=0.05)

@@ -21,9 +21,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notices and no pr
 Dtype = Annotated[str, typer.Option(metavar="TYPE", help="Compute in auto, float32, bfloat16 or float16.")]
 Encoding = Annotated[str | None, typer.Option(metavar="NAME", help="Encoding of the files, if not UTF-8.")]
 MaxRejects = Annotated[int, typer.Option(metavar="N", min=0, help="How many unusable rows to leave out.")]
-NoQuotes = Annotated[
-    bool, typer.Option("--no-quotes", help="In csv and tsv, quotes are characters like any other.")
-]
+NoQuotes = Annotated[bool, typer.Option("--no-quotes", help="In csv and tsv, quotes are characters like any other.")]
 Columns = Annotated[
     list[str] | None,
     typer.Option(metavar="ROLE=COLUMN", help="Which column plays which role, as in text=body,label=topic."),

@@ -260,8 +260,8 @@ class _OpenQuoteError(_MalformedError):
 
 
 _DOUBLE = (
-    "put quotes around the field and double those inside it; or, where quotes are plain characters throughout the file, "
-    "read it with --no-quotes (quotes=False)"
+    "put quotes around the field and double those inside it; or, where quotes are plain characters throughout the "
+    "file, read it with --no-quotes (quotes=False)"
 )
 _LINE_END = {"\r": "a carriage return", "\n": "a line feed"}
 

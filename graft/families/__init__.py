@@ -36,6 +36,9 @@ class Grafting:
     publish: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda options: {}
 
 
+Refine = Callable[[Published, dict[str, Any]], Mapping[str, Any]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """How a published architecture maps onto ours.
@@ -43,8 +46,12 @@ class Family:
     Attributes:
         name: the model_type of its config.json.
         bare: the published class without a head.
-        config: published configuration -> ours.
-        publish: ours -> published.
+        keys: entries of config.json -> fields of our Config; several fields may take one entry's value.
+        defaults: values of entries that may be absent or null; the others must be there.
+        supported: entries that must have this value (or be absent): another would silently compute something else.
+        fixed: fields of our Config that are the same in every model of the family.
+        refine: from the published configuration and the fields so far, further fields, or better values.
+        entries: further entries of config.json, from our Config.
         rules: the backbone's tensors; ours begin with ``backbone.``, or ``head.`` for parts a head takes over.
         heads: published class -> head.
         frame: special tokens around one or two segments.
@@ -54,13 +61,42 @@ class Family:
 
     name: str
     bare: str
-    config: Callable[[Published], Config]
-    publish: Callable[[Config], dict[str, Any]]
+    keys: Mapping[str, str | tuple[str, ...]]
     rules: Sequence[Rule]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    supported: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    refine: Refine = lambda published, values: {}
+    entries: Callable[[Config], dict[str, Any]] = lambda config: {}
     heads: Mapping[str, Grafting] = field(default_factory=dict)
     frame: Frame = field(default_factory=Frame)
     prefix: str = ""
     backbone: type[Transformer] = Transformer
+
+    def config(self, published: Published) -> Config:
+        """config.json -> Config.
+
+        Raises:
+            ModelError: entries are missing, ask for what Graft does not have, or make no sense.
+        """
+        only(published, **self.supported)
+        required(published, *(key for key in self.keys if key not in self.defaults))
+        values: dict[str, Any] = dict(self.fixed)
+        for key, ours in self.keys.items():
+            given = published.get(key)
+            value = self.defaults[key] if given is None else given
+            names = (ours,) if isinstance(ours, str) else ours
+            values |= dict.fromkeys(names, activation(value) if names[0] == "activation" else value)
+        return Config(**{**values, **self.refine(published, values)})
+
+    def publish(self, config: Config) -> dict[str, Any]:
+        """Config -> config.json."""
+        record: dict[str, Any] = {"model_type": self.name}
+        for key, ours in self.keys.items():
+            name = ours if isinstance(ours, str) else ours[0]
+            value = getattr(config, name)
+            record[key] = _published_activation(value) if name == "activation" else value
+        return record | self.entries(config)
 
     def architecture(self, kind: str) -> str:
         """The published class whose head is of this kind.
@@ -82,7 +118,7 @@ class Family:
 
 
 def names() -> list[str]:
-    """The families this package has, by its own listing."""
+    """The families this package has, by its own listing: each model_type, its hyphens as underscores."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
@@ -92,10 +128,11 @@ def find(model_type: object) -> Family:
     Raises:
         ModelError: there is no such family.
     """
-    own = names()
-    if model_type not in own:
-        raise ModelError(f"model_type {model_type!r:.60} is not one Graft knows: {nearest(str(model_type)[:60], own)}")
-    family = importlib.import_module(f"{__name__}.{own[own.index(str(model_type))]}").FAMILY
+    own = {name.replace("_", "-"): name for name in names()}
+    wanted = str(model_type)[:60].replace("_", "-")
+    if wanted not in own:
+        raise ModelError(f"model_type {model_type!r:.60} is not one Graft knows: {nearest(wanted, own)}")
+    family = importlib.import_module(f"{__name__}.{own[wanted]}").FAMILY
     assert isinstance(family, Family)
     return family
 
@@ -148,6 +185,10 @@ def activation(published: object) -> str:
         meant = nearest(str(published)[:60], ACTIVATIONS)
         raise ModelError(f"config.json has the activation {published!r:.60}: {meant}")
     return ACTIVATIONS[published]
+
+
+def _published_activation(ours: str) -> str:
+    return next(theirs for theirs, name in ACTIVATIONS.items() if name == ours)
 
 
 def rate(published: Published, key: str, default: float) -> float:

@@ -4,74 +4,46 @@ from __future__ import annotations
 
 from typing import Any
 
-from graft.families import (
-    ACTIVATIONS,
-    Family,
-    Grafting,
-    Published,
-    activation,
-    label_options,
-    only,
-    publish_labels,
-    rate,
-    required,
-)
-from graft.model.config import Config
+from graft.families import Family, Grafting, Published, label_options, publish_labels, rate
 from graft.text import Frame
 from graft.weights import Rule, linear
 
-
-def config(published: Published) -> Config:
-    """config.json -> Config."""
-    only(published, position_embedding_type="absolute", is_decoder=False, add_cross_attention=False)
-    keys = "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"
-    vocab_size, hidden_size, layers, heads, feed_forward_size = required(published, *keys)
-    dropout = published.get("hidden_dropout_prob", 0.1)
-    return Config(
-        vocab_size=vocab_size,
-        hidden_size=hidden_size,
-        layers=layers,
-        heads=heads,
-        feed_forward_size=feed_forward_size,
-        positions=published.get("max_position_embeddings", 512),
-        token_types=published.get("type_vocab_size", 2),
-        embedding_norm=True,
-        norm_eps=published.get("layer_norm_eps", 1e-12),
-        activation=activation(published.get("hidden_act", "gelu")),
-        dropout=dropout,
-        embedding_dropout=dropout,
-        attention_dropout=published.get("attention_probs_dropout_prob", 0.1),
-        initializer_range=published.get("initializer_range", 0.02),
-    )
-
-
-def publish(config: Config) -> dict[str, Any]:
-    """Config -> config.json."""
-    return {
-        "model_type": "bert",
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "num_hidden_layers": config.layers,
-        "num_attention_heads": config.heads,
-        "intermediate_size": config.feed_forward_size,
-        "max_position_embeddings": config.positions,
-        "type_vocab_size": config.token_types,
-        "layer_norm_eps": config.norm_eps,
-        "hidden_act": next(theirs for theirs, ours in ACTIVATIONS.items() if ours == config.activation),
-        "hidden_dropout_prob": config.dropout,
-        "attention_probs_dropout_prob": config.attention_dropout,
-        "initializer_range": config.initializer_range,
-    }
-
+KEYS = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "hidden_size",
+    "num_hidden_layers": "layers",
+    "num_attention_heads": "heads",
+    "intermediate_size": "feed_forward_size",
+    "max_position_embeddings": "positions",
+    "type_vocab_size": "token_types",
+    "layer_norm_eps": "norm_eps",
+    "hidden_act": "activation",
+    "hidden_dropout_prob": ("dropout", "embedding_dropout"),
+    "attention_probs_dropout_prob": "attention_dropout",
+    "initializer_range": "initializer_range",
+}
+DEFAULTS = {
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+    "initializer_range": 0.02,
+}
+SUPPORTED = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
 
 _LAYER, _BLOCK = "encoder.layer.{n}", "backbone.blocks.{n}"
 
-RULES = [
+EMBEDDINGS = [
     Rule("embeddings.word_embeddings.weight", "backbone.token_embedding.weight"),
     Rule("embeddings.position_embeddings.weight", "backbone.position_embedding.weight"),
-    Rule("embeddings.token_type_embeddings.weight", "backbone.type_embedding.weight"),
     Rule("embeddings.position_ids", None),
     *linear("embeddings.LayerNorm", "backbone.embedding_norm"),
+]
+RULES = [
+    *EMBEDDINGS,
+    Rule("embeddings.token_type_embeddings.weight", "backbone.type_embedding.weight"),
     *linear(f"{_LAYER}.attention.self.query", f"{_BLOCK}.attention.query"),
     *linear(f"{_LAYER}.attention.self.key", f"{_BLOCK}.attention.key"),
     *linear(f"{_LAYER}.attention.self.value", f"{_BLOCK}.attention.value"),
@@ -87,14 +59,16 @@ RULES = [
 def classifier_options(published: Published) -> dict[str, Any]:
     """The first token through a tanh layer, dropout, then one linear layer."""
     dropout = rate(published, "classifier_dropout", rate(published, "hidden_dropout_prob", 0.1))
-    return {**label_options(published), "pool": "first", "dense": True, "dropout": dropout}
+    return {**label_options(published), "pool": "first", "dense": "tanh", "dropout": dropout}
 
 
 FAMILY = Family(
     name="bert",
     bare="BertModel",
-    config=config,
-    publish=publish,
+    keys=KEYS,
+    defaults=DEFAULTS,
+    supported=SUPPORTED,
+    fixed={"embedding_norm": True},
     rules=RULES,
     heads={
         "BertForSequenceClassification": Grafting(

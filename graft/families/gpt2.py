@@ -1,69 +1,50 @@
-"""GPT-2 and DistilGPT2 (Radford et al. 2019): a pre-norm decoder with fused, transposed attention weights on disk."""
+"""GPT-2 and DistilGPT2 (Radford et al. 2019): a pre-norm decoder with fused, transposed attention weights on disk.
+
+GPT-3 (Brown et al. 2020) is the same with layers that see everything and layers that see a band of tokens in turn: an
+entry ``attention_windows`` of config.json such as [0, 256], which other tools do not know.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from graft.errors import ModelError
-from graft.families import (
-    ACTIVATIONS,
-    Family,
-    Grafting,
-    Published,
-    activation,
-    label_options,
-    only,
-    publish_labels,
-    required,
-)
-from graft.model.config import Config
+from graft.families import Family, Grafting, Published, label_options, publish_labels
 from graft.weights import Rule, linear
 
+KEYS = {
+    "vocab_size": "vocab_size",
+    "n_embd": "hidden_size",
+    "n_layer": "layers",
+    "n_head": "heads",
+    "n_inner": "feed_forward_size",
+    "n_positions": "positions",
+    "layer_norm_epsilon": "norm_eps",
+    "activation_function": "activation",
+    "resid_pdrop": "dropout",
+    "embd_pdrop": "embedding_dropout",
+    "attn_pdrop": "attention_dropout",
+    "initializer_range": "initializer_range",
+}
+DEFAULTS = {
+    "n_inner": None,
+    "n_positions": 1024,
+    "layer_norm_epsilon": 1e-5,
+    "activation_function": "gelu_new",
+    "resid_pdrop": 0.1,
+    "embd_pdrop": 0.1,
+    "attn_pdrop": 0.1,
+    "initializer_range": 0.02,
+}
+SUPPORTED = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
 
-def config(published: Published) -> Config:
-    """config.json -> Config."""
-    only(published, scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False, add_cross_attention=False)
-    vocab_size, hidden_size, layers, heads = required(published, "vocab_size", "n_embd", "n_layer", "n_head")
-    inner = published.get("n_inner")
-    if inner is None:
-        inner = 4 * hidden_size if isinstance(hidden_size, int) else hidden_size
-    return Config(
-        vocab_size=vocab_size,
-        hidden_size=hidden_size,
-        layers=layers,
-        heads=heads,
-        feed_forward_size=inner,
-        positions=published.get("n_positions", 1024),
-        causal=True,
-        norm="pre",
-        norm_eps=published.get("layer_norm_epsilon", 1e-5),
-        activation=activation(published.get("activation_function", "gelu_new")),
-        dropout=published.get("resid_pdrop", 0.1),
-        embedding_dropout=published.get("embd_pdrop", 0.1),
-        attention_dropout=published.get("attn_pdrop", 0.1),
-        initializer_range=published.get("initializer_range", 0.02),
-    )
 
-
-def publish(config: Config) -> dict[str, Any]:
-    """Config -> config.json."""
-    default = {"gelu_tanh": "gelu_new"}
-    names = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())} | default
-    return {
-        "model_type": "gpt2",
-        "vocab_size": config.vocab_size,
-        "n_embd": config.hidden_size,
-        "n_layer": config.layers,
-        "n_head": config.heads,
-        "n_inner": config.feed_forward_size,
-        "n_positions": config.positions,
-        "layer_norm_epsilon": config.norm_eps,
-        "activation_function": names[config.activation],
-        "resid_pdrop": config.dropout,
-        "embd_pdrop": config.embedding_dropout,
-        "attn_pdrop": config.attention_dropout,
-        "initializer_range": config.initializer_range,
-    }
+def refine(published: Published, values: dict[str, Any]) -> dict[str, Any]:
+    """The feed-forward layer is four times as wide where nothing else is said; windows are Graft's own entry."""
+    size, windows = values["hidden_size"], published.get("attention_windows") or ()
+    if values["feed_forward_size"] is None:
+        values["feed_forward_size"] = 4 * size if isinstance(size, int) else size
+    return values | {"windows": tuple(windows)}
 
 
 _BLOCK = "backbone.blocks.{n}"
@@ -100,8 +81,12 @@ def next_options(published: Published) -> dict[str, Any]:
 FAMILY = Family(
     name="gpt2",
     bare="GPT2Model",
-    config=config,
-    publish=publish,
+    keys=KEYS,
+    defaults=DEFAULTS,
+    supported=SUPPORTED,
+    fixed={"causal": True, "norm": "pre"},
+    refine=refine,
+    entries=lambda config: {"attention_windows": list(config.windows)} if config.windows else {},
     rules=RULES,
     heads={
         "GPT2LMHeadModel": Grafting(

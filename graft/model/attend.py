@@ -11,16 +11,15 @@ Everything outside attention stays packed, so padding costs only here and only a
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from graft.model.layout import Layout, additive
+from graft.model.layout import Blocks, Layout, additive, hidden
 
 PLAIN_LONGEST = 1024
 """Blocks up to this length take plain matrix products; the fused kernel wins beyond (benchmarks/kernels.py)."""
@@ -33,70 +32,114 @@ DropoutMask = Callable[[Tensor], Tensor]
 """Given scores, factors of the same shape: 0 for what is dropped, the same scale for the rest."""
 
 
+class Bias(Protocol):
+    """What a family adds to the scores before the softmax."""
+
+    def block(self, q_BLHK: Tensor, blocks: Blocks, number: int) -> Tensor:
+        """For one block of sequences: (B or 1, H, L, M)."""
+
+    def slots(self, layout: Layout, slots: int) -> Tensor:
+        """For queries against the slots of a cache: (B, H, L, M)."""
+
+
 def attend(
     q_THK: Tensor,
-    k_SHK: Tensor,
-    v_SHK: Tensor,
+    k_SGK: Tensor,
+    v_SGK: Tensor,
     layout: Layout,
     *,
     causal: bool,
     scale: float,
+    window: int = 0,
+    bias: Bias | None = None,
     dropout: DropoutMask | None = None,
 ) -> Tensor:
-    """Let every token attend to its own sequence: softmax(q k' scale) v (Vaswani et al. 2017, equation 1).
+    """Let every token attend to its own sequence: softmax(q k' scale + bias) v (Vaswani et al. 2017, equation 1).
 
     Args:
         q_THK: queries of the packed tokens.
-        k_SHK: keys; packed as the queries are, or (B, M, H, K), the slots of a cache.
-        v_SHK: values, as the keys.
+        k_SGK: keys; packed as the layout says, or (B, M, G, K), the slots of a cache. G divides H: each head of keys
+            serves H / G heads of queries in a row.
+        v_SGK: values, as the keys.
         layout: how sequences lie; made once for a batch and shared by its layers.
         causal: a token sees only itself and those before it. A cache is always causal.
-        scale: factor on the scores.
+        scale: factor on the products.
+        window: causal only: how many tokens a token sees, itself included; 0 means all.
+        bias: added to the scaled products.
         dropout: factors for the attention probabilities, when training.
 
     Returns:
         The attended values, packed, (T, H, K).
     """
-    if k_SHK.dim() == 4:
-        return _from_cache(q_THK, k_SHK, v_SHK, layout, scale)
-    if q_THK.is_cuda and q_THK.dtype in (torch.bfloat16, torch.float16) and dropout is None:
-        kernel, seen = _varlen()
-        ends, longest = layout.batch.cumulative_B, layout.batch.longest
-        return kernel(q_THK, k_SHK, v_SHK, ends, ends, longest, longest, scale=scale, **seen if causal else {})
-    blocks = layout.blocks
-    attended = []
-    for number, (q, k, v) in enumerate(zip(*(blocks.lay(x) for x in (q_THK, k_SHK, v_SHK)), strict=True)):
+    if k_SGK.dim() == 4:
+        return _from_cache(q_THK, k_SGK, v_SGK, layout, scale, window, bias)
+    if q_THK.is_cuda and q_THK.dtype in (torch.bfloat16, torch.float16) and dropout is None and bias is None:
+        return _by_varlen(q_THK, k_SGK, v_SGK, layout, causal, scale, window)
+    blocks, attended = layout.blocks, []
+    laid = zip(blocks.queries.lay(q_THK), blocks.keys.lay(k_SGK), blocks.keys.lay(v_SGK), strict=True)
+    for number, (q, k, v) in enumerate(laid):
         filling = None if causal else blocks.filling(number, q.dtype)  # a causal query never looks back at filling
-        if q.shape[1] > PLAIN_LONGEST and dropout is None:
-            attended.append(_fused(q, k, v, filling, causal, scale))
+        added = None if bias is None else bias.block(q, blocks, number)
+        if max(q.shape[1], k.shape[1]) > PLAIN_LONGEST and dropout is None:
+            attended.append(_fused(q, k, v, filling, added, causal, scale, window))
         else:
-            attended.append(_Plain.apply(q, k, v, filling, causal, scale, dropout))  # type: ignore[no-untyped-call]
-    return blocks.gather(attended)
+            attended.append(
+                _Plain.apply(q, k, v, filling, added, (causal, window), scale, dropout)  # type: ignore[no-untyped-call]
+            )
+    return blocks.queries.gather(attended)
+
+
+def _by_varlen(
+    q_THK: Tensor, k_SGK: Tensor, v_SGK: Tensor, layout: Layout, causal: bool, scale: float, window: int
+) -> Tensor:
+    """The packed rows as they lie, through the variable-length kernel."""
+    kernel, ends = _varlen(), layout.batch.cumulative_B
+    keys = layout.batch if layout.memory is None else layout.memory
+    seen = {"window_size": (window - 1 if window else -1, 0)} if causal else {}
+    groups = {"enable_gqa": True} if q_THK.shape[1] != k_SGK.shape[1] else {}
+    longest = layout.batch.longest, keys.longest
+    return kernel(q_THK, k_SGK, v_SGK, ends, keys.cumulative_B, *longest, scale=scale, **seen, **groups)  # type: ignore[arg-type]
 
 
 @cache
-def _varlen() -> tuple[Callable[..., Tensor], dict[str, Any]]:
-    """The variable-length kernel and how it is told to be causal; imported late, as it takes as long as torch."""
+def _varlen() -> Callable[..., Tensor]:
+    """The variable-length kernel; imported late, as it takes as long as torch."""
     from torch.nn.attention.varlen import varlen_attn
 
-    windows = "window_size" in inspect.signature(varlen_attn).parameters
-    return varlen_attn, {"window_size": (-1, 0)} if windows else {"is_causal": True}  # type: ignore[return-value]
+    return varlen_attn  # type: ignore[return-value]
 
 
 def _fused(
-    q_BLHK: Tensor, k_BLHK: Tensor, v_BLHK: Tensor, filling_BL: Tensor | None, causal: bool, scale: float
+    q_BLHK: Tensor,
+    k_BLGK: Tensor,
+    v_BLGK: Tensor,
+    filling_BL: Tensor | None,
+    bias: Tensor | None,
+    causal: bool,
+    scale: float,
+    window: int,
 ) -> Tensor:
     """One block through the fused kernel."""
     mask = None if filling_BL is None else filling_BL[:, None, None, :]
-    q, k, v = (x.transpose(1, 2) for x in (q_BLHK, k_BLHK, v_BLHK))
-    return F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, scale=scale).transpose(1, 2)
+    if causal and (window or bias is not None):
+        mask = additive(hidden(q_BLHK.shape[1], window, q_BLHK.device), q_BLHK.dtype)
+    if bias is not None:
+        mask = bias if mask is None else mask + bias
+    q, k, v = (x.transpose(1, 2) for x in (q_BLHK, k_BLGK, v_BLGK))
+    causal = causal and mask is None
+    out = F.scaled_dot_product_attention(q, k, v, mask, is_causal=causal, scale=scale, enable_gqa=True)
+    return out.transpose(1, 2)
 
 
-def _from_cache(q_THK: Tensor, k_BMHK: Tensor, v_BMHK: Tensor, layout: Layout, scale: float) -> Tensor:
+def _from_cache(
+    q_THK: Tensor, k_BMGK: Tensor, v_BMGK: Tensor, layout: Layout, scale: float, window: int, bias: Bias | None
+) -> Tensor:
     """Queries against fixed cache slots: the mask hides what lies behind a query's own position; nothing is cut off."""
-    rows_BL, mask = layout.cache_rows, layout.cache_mask(k_BMHK.shape[1], q_THK.dtype)
-    q_BHLK = q_THK[rows_BL].transpose(1, 2)
-    out = F.scaled_dot_product_attention(q_BHLK, k_BMHK.transpose(1, 2), v_BMHK.transpose(1, 2), mask, scale=scale)
+    rows_BL, mask = layout.cache_rows, layout.cache_mask(k_BMGK.shape[1], q_THK.dtype, window)
+    if bias is not None:
+        mask = mask + bias.slots(layout, k_BMGK.shape[1])
+    q, k, v = (x.transpose(1, 2) for x in (q_THK[rows_BL], k_BMGK, v_BMGK))
+    out = F.scaled_dot_product_attention(q, k, v, mask, scale=scale, enable_gqa=True)
     return out.transpose(1, 2)[layout.batch.owner_T, layout.step_T]
 
 
@@ -112,21 +155,22 @@ class _Plain(torch.autograd.Function):
     def forward(
         ctx: Any,
         q_BLHK: Tensor,
-        k_BLHK: Tensor,
-        v_BLHK: Tensor,
+        k_BLGK: Tensor,
+        v_BLGK: Tensor,
         filling_BL: Tensor | None,
-        causal: bool,
+        bias: Tensor | None,
+        seen: tuple[bool, int],
         scale: float,
         dropout: DropoutMask | None,
     ) -> Tensor:
-        """Attended values."""
-        q, k, v = _heads_first(q_BLHK, scale), _heads_first(k_BLHK), _heads_first(v_BLHK)
+        """Attended values. `seen` is whether causal, and the window."""
+        q, k, v = _heads_first(q_BLHK, scale), _heads_first(k_BLGK), _heads_first(v_BLGK)
         within = RANGE_FOR_GRADIENTS if any(ctx.needs_input_grad) else RANGE
-        weights, sums = _weigh(q, k, filling_BL, causal, within)
+        weights, sums = _weigh(q, k, filling_BL, bias, seen, within)
         keep = None if dropout is None else dropout(weights)
-        mixed = torch.matmul(weights if keep is None else weights * keep, v)
+        mixed = _product(weights if keep is None else weights * keep, v)
         out_BLHK = torch.div(mixed.transpose(1, 2), sums.transpose(1, 2), out=_like(q_BLHK))
-        ctx.scale = scale
+        ctx.scale, ctx.bias = scale, None if bias is None else bias.shape
         ctx.save_for_backward(q, k, v, weights, sums, keep, out_BLHK)
         return out_BLHK
 
@@ -137,49 +181,74 @@ class _Plain(torch.autograd.Function):
         grad_BLHK = grads[0]
         towards = torch.sum(grad_BLHK * out_BLHK, -1, keepdim=True).transpose(1, 2) / sums
         grad = torch.div(grad_BLHK.transpose(1, 2), sums, out=torch.empty_like(q))
-        scores = torch.matmul(grad, v.transpose(-1, -2))
+        scores = _product(grad, v.transpose(-1, -2))
         if keep is not None:
             scores *= keep
         _add_outer(scores, towards.neg_(), towards.new_ones(()).expand(*towards.shape[:2], 1, scores.shape[-1]))
         scores *= weights
-        into_q = torch.matmul(scores, k).mul_(ctx.scale)
-        into_k = torch.matmul(scores.transpose(-1, -2), q)
-        into_v = torch.matmul((weights if keep is None else weights * keep).transpose(-1, -2), grad)
-        return into_q.transpose(1, 2), into_k.transpose(1, 2), into_v.transpose(1, 2), None, None, None, None
+        into_q = _product(scores, k).mul_(ctx.scale).transpose(1, 2)
+        into_k = _contract(scores, q, k.shape[1]).transpose(1, 2)
+        into_v = _contract(weights if keep is None else weights * keep, grad, k.shape[1]).transpose(1, 2)
+        into_bias = scores.sum_to_size(ctx.bias) if ctx.needs_input_grad[4] else None
+        return into_q, into_k, into_v, None, into_bias, None, None, None
 
 
 def _weigh(
-    q_BHLK: Tensor, k_BHLK: Tensor, filling_BL: Tensor | None, causal: bool, within: tuple[float, float]
+    q_BHLK: Tensor,
+    k_BGMK: Tensor,
+    filling_BM: Tensor | None,
+    bias: Tensor | None,
+    seen: tuple[bool, int],
+    within: tuple[float, float],
 ) -> tuple[Tensor, Tensor]:
-    """exp(q k') with 0 for what is not seen, (B, H, L, L), and the sums of its rows, (B, H, L, 1).
+    """exp(q k' + bias) with 0 for what is not seen, (B, H, L, M), and the sums of its rows, (B, H, L, 1).
 
     Where a sum leaves the range, and off the processor (where looking would mean waiting), the weights are those of an
     ordinary softmax and the sums are 1.
     """
-    scores = _scores(q_BHLK, k_BHLK, filling_BL)
+    causal, window = seen
+    scores = _scores(q_BHLK, k_BGMK, filling_BM, bias)
     if scores.device.type == "cpu" and scores.dtype != torch.float16:
         weights = scores.exp_()
         if causal:
             weights.tril_()
+        if window:
+            weights.triu_(1 - window)
         sums = _row_sums(weights)
         least, most = sums.aminmax()
         if within[0] < least and most < within[1]:
             return weights, sums
-        scores = _scores(q_BHLK, k_BHLK, filling_BL)
+        scores = _scores(q_BHLK, k_BGMK, filling_BM, bias)
     if causal:
-        scores += additive(torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu_(1), scores.dtype)
+        scores += additive(hidden(scores.shape[-1], window, scores.device), scores.dtype)
     weights = torch.softmax(scores, dim=-1)
     return weights, weights.new_ones(*weights.shape[:-1], 1)
 
 
-def _scores(q_BHLK: Tensor, k_BHLK: Tensor, filling_BL: Tensor | None) -> Tensor:
+def _scores(q_BHLK: Tensor, k_BGMK: Tensor, filling_BM: Tensor | None, bias: Tensor | None) -> Tensor:
     """Scores, with the filling's put out of reach."""
-    scores = torch.matmul(q_BHLK, k_BHLK.transpose(-1, -2))
-    if filling_BL is not None:
+    scores = _product(q_BHLK, k_BGMK.transpose(-1, -2))
+    if bias is not None:
+        scores += bias
+    if filling_BM is not None:
         heads, longest = scores.shape[1:3]
-        ones = filling_BL.new_ones(()).expand(len(filling_BL), heads, longest, 1)
-        _add_outer(scores, ones, filling_BL[:, None, None, :].expand(-1, heads, 1, -1))
+        ones = filling_BM.new_ones(()).expand(len(filling_BM), heads, longest, 1)
+        _add_outer(scores, ones, filling_BM[:, None, None, :].expand(-1, heads, 1, -1))
     return scores
+
+
+def _product(left_BHLX: Tensor, right_BGXY: Tensor) -> Tensor:
+    """Matrix products in which each matrix on the right serves H / G of those on the left."""
+    if left_BHLX.shape[1] == right_BGXY.shape[1]:
+        return torch.matmul(left_BHLX, right_BGXY)
+    grouped = left_BHLX.view(len(left_BHLX), right_BGXY.shape[1], -1, left_BHLX.shape[-1])
+    return torch.matmul(grouped, right_BGXY).view(*left_BHLX.shape[:-1], right_BGXY.shape[-1])
+
+
+def _contract(left_BHLX: Tensor, right_BHLY: Tensor, groups: int) -> Tensor:
+    """Left' right, (B, G, X, Y), summed over the heads of a group."""
+    left, right = (x.reshape(len(x), groups, -1, x.shape[-1]) for x in (left_BHLX, right_BHLY))
+    return torch.matmul(left.transpose(-1, -2), right)
 
 
 def _row_sums(weights_BHLM: Tensor) -> Tensor:

@@ -1,18 +1,15 @@
-"""The parts of a block: linear layers, normalization, dropout, attention, feed-forward."""
+"""The parts of a block that look at one token: normalization, dropout, feed-forward."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graft.errors import ModelError, nearest
-from graft.model.attend import attend
 from graft.model.config import Config
-from graft.model.layout import Layout
 from graft.model.linear import Linear
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -21,13 +18,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "silu": F.silu,
 }
-
-
-class Cache(Protocol):
-    """Keys and values of earlier tokens, in fixed slots."""
-
-    def update(self, layer: int, k_THK: Tensor, v_THK: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-        """Store the new tokens' keys and values and return all of them, (B, M, H, K) each."""
 
 
 def activation(name: str) -> Callable[[Tensor], Tensor]:
@@ -72,63 +62,36 @@ class Dropout(nn.Module):
         return keep.mul_(256 / (256 - threshold))
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention with separate query, key and value layers."""
+class RMSNorm(nn.RMSNorm):
+    """Root-mean-square normalization (Zhang & Sennrich 2019), computed in float32 as the published models do."""
 
-    def __init__(self, config: Config, layer: int) -> None:
-        super().__init__()
-        size = config.hidden_size
-        self.layer, self.causal = layer, config.causal
-        self.shape = (config.heads, config.head_size)
-        self.scale = config.head_size**-0.5
-        self.query, self.key, self.value, self.output = (Linear(size, size) for _ in range(4))
-        self.dropout = Dropout(config.attention_dropout)
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        wide = x.float()
+        scaled = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight * scaled.to(x.dtype)
 
-    def forward(self, x_TD: Tensor, layout: Layout, cache: Cache | None = None) -> Tensor:
-        """(T, D) -> (T, D)."""
-        q_THK, k_THK, v_THK = (layer(x_TD).unflatten(-1, self.shape) for layer in (self.query, self.key, self.value))
-        if cache is not None:
-            k_THK, v_THK = cache.update(self.layer, k_THK, v_THK, layout)
-        dropout = self.dropout.mask if self.dropout.active else None
-        mixed_THK = attend(q_THK, k_THK, v_THK, layout, causal=self.causal, scale=self.scale, dropout=dropout)
-        return self.output(mixed_THK.flatten(1))  # type: ignore[no-any-return]
+
+def norm(config: Config, size: int | None = None) -> nn.Module:
+    """The normalization a model uses, over the hidden size or another."""
+    kind = RMSNorm if config.norm_kind == "rms" else nn.LayerNorm
+    return kind(size or config.hidden_size, eps=config.norm_eps)
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with an activation between."""
+    """down(activation(up(x))), or with a gate down(activation(gate(x)) * up(x))."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, size: int | None = None) -> None:
         super().__init__()
-        self.up = Linear(config.hidden_size, config.feed_forward_size)
-        self.down = Linear(config.feed_forward_size, config.hidden_size)
-        self.activation = activation(config.activation)
+        hidden, inner = config.hidden_size, size or config.feed_forward_size
+        self.gate = Linear(hidden, inner, bias="gate" in config.biases) if config.gated else None
+        self.up = Linear(hidden, inner, bias="up" in config.biases)
+        self.down = Linear(inner, hidden, bias="down" in config.biases)
+        self.activation, self.dropout = activation(config.activation), Dropout(config.activation_dropout)
 
     def forward(self, x_TD: Tensor) -> Tensor:
         """(T, D) -> (T, D)."""
-        return self.down(self.activation(self.up(x_TD)))  # type: ignore[no-any-return]
-
-
-class Block(nn.Module):
-    """One layer of the backbone.
-
-    pre:   x ──┬─ norm ─ attention ─ dropout ─ + ──┬─ norm ─ feed-forward ─ dropout ─ + ──
-               └───────────────────────────────┘   └──────────────────────────────────┘
-    post:  x ──┬─ attention ─ dropout ─ + ─ norm ──┬─ feed-forward ─ dropout ─ + ─ norm ──
-               └────────────────────────┘          └───────────────────────────┘
-    """
-
-    def __init__(self, config: Config, layer: int) -> None:
-        super().__init__()
-        self.pre = config.norm == "pre"
-        self.attention, self.feed_forward = Attention(config, layer), FeedForward(config)
-        self.attention_norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
-        self.feed_forward_norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
-        self.dropout = Dropout(config.dropout)
-
-    def forward(self, x_TD: Tensor, layout: Layout, cache: Cache | None = None) -> Tensor:
-        """(T, D) -> (T, D)."""
-        if self.pre:
-            x_TD = x_TD + self.dropout(self.attention(self.attention_norm(x_TD), layout, cache))
-            return x_TD + self.dropout(self.feed_forward(self.feed_forward_norm(x_TD)))  # type: ignore[no-any-return]
-        x_TD = self.attention_norm(x_TD + self.dropout(self.attention(x_TD, layout, cache)))
-        return self.feed_forward_norm(x_TD + self.dropout(self.feed_forward(x_TD)))  # type: ignore[no-any-return]
+        inner_TF = self.activation(self.up(x_TD) if self.gate is None else self.gate(x_TD))
+        if self.gate is not None:
+            inner_TF = inner_TF * self.up(x_TD)
+        return self.down(self.dropout(inner_TF))  # type: ignore[no-any-return]

@@ -9,8 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from graft.batch import Packed
+from graft.model.config import Rotary
+from graft.model.rotary import angles
 
 HIDDEN = -30000.0
 """Added to the score of what must not be seen: finite in every dtype, and zero after the exponential."""
@@ -22,28 +25,41 @@ FILL = 1.5
 class Layout:
     """How the sequences of one batch lie, worked out once and shared by all layers."""
 
-    def __init__(self, batch: Packed, rows: int | None = None) -> None:
+    def __init__(
+        self, batch: Packed, rows: int | None = None, memory: Packed | None = None, rotary: Rotary | None = None
+    ) -> None:
         """Describe a batch.
 
         Args:
             batch: the sequences.
             rows: rows of the tensors to come, where they have more than the batch has tokens; the rest are zero.
+            memory: the sequences they look at, where those are not themselves.
+            rotary: how positions turn, where they do.
         """
-        self.batch = batch
-        self.rows = batch.ids_T.numel() if rows is None else rows
-        self._masks: dict[tuple[int, torch.dtype], Tensor] = {}
+        self.batch, self.memory, self.rotary = batch, memory, rotary
+        self.rows = len(batch.ids_T) if rows is None else rows
+        self._masks: dict[tuple[int, torch.dtype, int], Tensor] = {}
+        self._angles: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
 
     @cached_property
     def blocks(self) -> Blocks:
         """Blocks of sequences of similar length."""
-        return Blocks(self.batch, self.rows)
+        return Blocks(self.batch, self.rows, self.memory)
+
+    def angles(self, head_size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of the tokens' positions, (rows, 1, K) each."""
+        if dtype not in self._angles:
+            assert self.rotary is not None
+            position_T = F.pad(self.batch.position_T, (0, self.rows - len(self.batch.position_T)))
+            cosine, sine = angles(self.rotary, head_size, position_T)
+            self._angles[dtype] = cosine.to(dtype), sine.to(dtype)
+        return self._angles[dtype]
 
     @cached_property
     def step_T(self) -> Tensor:
         """Place of each token among the new tokens of its sequence."""
         return (
-            torch.arange(self.batch.ids_T.numel(), device=self.batch.ids_T.device)
-            - self.batch.first_B[self.batch.owner_T]
+            torch.arange(len(self.batch.ids_T), device=self.batch.ids_T.device) - self.batch.first_B[self.batch.owner_T]
         )
 
     @cached_property
@@ -52,13 +68,14 @@ class Layout:
         steps_L = torch.arange(self.batch.longest, device=self.batch.ids_T.device)
         return torch.minimum(self.batch.first_B[:, None] + steps_L, self.batch.last_B[:, None])
 
-    def cache_mask(self, slots: int, dtype: torch.dtype) -> Tensor:
-        """Additive mask (B, 1, L, M): a query sees the slots up to its own position."""
-        if (slots, dtype) not in self._masks:
+    def cache_mask(self, slots: int, dtype: torch.dtype, window: int = 0) -> Tensor:
+        """Additive mask (B, 1, L, M): a query sees the slots up to its own position, in a window the last of them."""
+        if (slots, dtype, window) not in self._masks:
             position_BL = self.batch.position_T[self.cache_rows]
-            hidden = torch.arange(slots, device=position_BL.device) > position_BL[:, None, :, None]
-            self._masks[slots, dtype] = additive(hidden, dtype)
-        return self._masks[slots, dtype]
+            place_M, own = torch.arange(slots, device=position_BL.device), position_BL[:, None, :, None]
+            unseen = place_M > own if not window else (place_M > own) | (place_M <= own - window)
+            self._masks[slots, dtype, window] = additive(unseen, dtype)
+        return self._masks[slots, dtype, window]
 
 
 @dataclass(frozen=True)
@@ -81,22 +98,12 @@ class Block:
         return self.longest * self.sequences
 
 
-class Blocks:
-    """A packed batch cut into blocks, and the way there and back.
+class Side:
+    """Queries or keys: where their packed rows lie in the blocks, and the way there and back."""
 
-    The sizes of blocks are rounded up: matrix kernels are compiled for each new shape, which takes longer than to run
-    them, so few shapes must serve all batches.
-    """
-
-    def __init__(self, batch: Packed, rows: int) -> None:
-        self.batch, self.rows = batch, rows
-        self.order, self.shapes = [], []
-        for group in _similar(sorted(range(len(batch.lengths)), key=lambda one: batch.lengths[one]), batch.lengths):
-            room = round_up(len(group), 4) if len(group) > 4 else len(group)
-            longest = round_up(batch.lengths[group[-1]], 8)
-            self.order.append(group)
-            self.shapes.append(Block(longest, room, tuple(batch.lengths[one] for one in group)))
-        self._filling: dict[tuple[int, torch.dtype], Tensor | None] = {}
+    def __init__(self, batch: Packed, rows: int, order: Sequence[Sequence[int]]) -> None:
+        self.batch, self.rows, self.order = batch, rows, order
+        self.shapes = [_shape([batch.lengths[one] for one in group]) for group in order]
 
     @cached_property
     def slot_T(self) -> Tensor:
@@ -108,14 +115,14 @@ class Blocks:
                 base[sequence] = start + place * block.longest
             start += block.size
         owner_T, device = self.batch.owner_T, self.batch.ids_T.device
-        step_T = torch.arange(owner_T.numel(), device=device) - self.batch.first_B[owner_T]
+        step_T = torch.arange(len(owner_T), device=device) - self.batch.first_B[owner_T]
         return torch.tensor(base, device=device)[owner_T] + step_T
 
     @cached_property
     def source_P(self) -> Tensor:
         """Packed token for each row of the blocks; filling rows repeat token 0, which no real token sees."""
         source_P = torch.zeros(sum(block.size for block in self.shapes), dtype=torch.int64, device=self.slot_T.device)
-        source_P[self.slot_T] = torch.arange(self.slot_T.numel(), device=self.slot_T.device)
+        source_P[self.slot_T] = torch.arange(len(self.slot_T), device=self.slot_T.device)
         return source_P
 
     def lay(self, x_THK: Tensor) -> list[Tensor]:
@@ -132,22 +139,39 @@ class Blocks:
         x_THK: Tensor = _Gather.apply(x_PHK, self.slot_T, self.rows)  # type: ignore[no-untyped-call]
         return x_THK
 
+
+class Blocks:
+    """A packed batch cut into blocks of sequences whose keys are of similar length.
+
+    The sizes of blocks are rounded up: matrix kernels are compiled for each new shape, which takes longer than to run
+    them, so few shapes must serve all batches.
+    """
+
+    def __init__(self, batch: Packed, rows: int, memory: Packed | None = None) -> None:
+        seen = batch if memory is None else memory
+        order = _similar(sorted(range(len(seen.lengths)), key=lambda one: seen.lengths[one]), seen.lengths)
+        self.queries = Side(batch, rows, order)
+        self.keys = self.queries if memory is None else Side(memory, len(memory.ids_T), order)
+        self._filling: dict[tuple[int, torch.dtype], Tensor | None] = {}
+
     def filling(self, number: int, dtype: torch.dtype) -> Tensor | None:
         """What to add to the scores of one block's keys, (B, L): 0 for tokens, HIDDEN for filling; None without any.
 
         Sequences that are filling as a whole are left alone: nobody looks at them.
         """
         if (number, dtype) not in self._filling:
-            self._filling[number, dtype] = self._hide(self.shapes[number], dtype)
+            block, device = self.keys.shapes[number], self.keys.batch.ids_T.device
+            spare = [block.longest] * (block.sequences - len(block.lengths))
+            lengths_B = torch.tensor([*block.lengths, *spare], device=device)
+            unseen = torch.arange(block.longest, device=device) >= lengths_B[:, None]
+            full = min(block.lengths) == block.longest
+            self._filling[number, dtype] = None if full else additive(unseen, dtype)
         return self._filling[number, dtype]
 
-    def _hide(self, block: Block, dtype: torch.dtype) -> Tensor | None:
-        if min(block.lengths) == block.longest:
-            return None
-        places_L = torch.arange(block.longest, device=self.batch.ids_T.device)
-        spare = [block.longest] * (block.sequences - len(block.lengths))
-        lengths_B = torch.tensor([*block.lengths, *spare], device=places_L.device)
-        return additive(places_L >= lengths_B[:, None], dtype)
+
+def _shape(lengths: Sequence[int]) -> Block:
+    room = round_up(len(lengths), 4) if len(lengths) > 4 else len(lengths)
+    return Block(round_up(max(lengths), 8), room, tuple(lengths))
 
 
 def _similar(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
@@ -165,9 +189,16 @@ def _similar(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
     return groups
 
 
-def additive(hidden: Tensor, dtype: torch.dtype) -> Tensor:
+def hidden(length: int, window: int, device: torch.device) -> Tensor:
+    """What each token of a causal sequence does not see, (L, L)."""
+    place_L = torch.arange(length, device=device)
+    behind_LL = place_L[:, None] - place_L
+    return (behind_LL < 0) | (behind_LL >= window) if window else behind_LL < 0
+
+
+def additive(unseen: Tensor, dtype: torch.dtype) -> Tensor:
     """A mask to add to scores."""
-    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, HIDDEN)
+    return torch.zeros(unseen.shape, dtype=dtype, device=unseen.device).masked_fill_(unseen, HIDDEN)
 
 
 def round_up(number: int, step: int) -> int:

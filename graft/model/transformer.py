@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graft.batch import Packed
 from graft.errors import DataError
+from graft.model.attention import Cache, Flow
+from graft.model.block import Block
 from graft.model.config import Config
-from graft.model.layers import Block, Cache, Dropout
+from graft.model.layers import Dropout, norm
 from graft.model.layout import Layout, round_up
 
 ROWS = 64
@@ -18,29 +22,47 @@ which are compiled for every new shape, can be reused: for a shape not met befor
 as running (docs/log.md)."""
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What an encoder made of a batch, for a decoder to look at."""
+
+    batch: Packed
+    hidden_TD: Tensor
+
+
 class Transformer(nn.Module):
     """Embeddings, then blocks: ids_T -> hidden_TD.
 
     token (+ position) (+ type) embedding ─ norm? ─ dropout ─ block × layers ─ norm (pre only)
     """
 
+    block: type[nn.Module] = Block
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        size = config.hidden_size
+        size, rows = config.hidden_size, config.positions + config.position_offset
         self.token_embedding = nn.Embedding(config.vocab_size, size)
-        self.position_embedding = nn.Embedding(config.positions, size)
+        self.position_embedding = nn.Embedding(rows, size) if config.position_kind == "learned" else None
         self.type_embedding = nn.Embedding(config.token_types, size) if config.token_types else None
-        self.embedding_norm = nn.LayerNorm(size, eps=config.norm_eps) if config.embedding_norm else None
+        self.embedding_norm = norm(config) if config.embedding_norm else None
         self.dropout = Dropout(config.embedding_dropout)
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
-        self.final_norm = nn.LayerNorm(size, eps=config.norm_eps) if config.norm == "pre" else None
+        self.blocks = nn.ModuleList(self.block(config, layer) for layer in range(config.layers))
+        self.final_norm = norm(config) if config.norm == "pre" else None
 
-    def forward(self, batch: Packed, *, cache: Cache | None = None, layers: list[Tensor] | None = None) -> Tensor:
+    def forward(
+        self,
+        batch: Packed,
+        *,
+        memory: Memory | None = None,
+        cache: Cache | None = None,
+        layers: list[Tensor] | None = None,
+    ) -> Tensor:
         """Run the backbone over one packed batch.
 
         Args:
             batch: the sequences.
+            memory: the encoder's sequences with their hidden states, one for each of the batch's, for a decoder.
             cache: keys and values of earlier tokens; the batch's start_B says how many each sequence has.
             layers: a list to fill with the hidden states before the first block and after each one, (T, D) each,
                 before any final normalization.
@@ -54,20 +76,38 @@ class Transformer(nn.Module):
         self.check(batch)
         x_TD = self.embed(batch)
         tokens = len(x_TD)
-        rows = round_up(tokens, ROWS) if cache is None and x_TD.device.type == "cpu" else tokens
-        layout = Layout(batch, rows)
+        rows = self._rows(tokens) if cache is None and x_TD.device.type == "cpu" else tokens
         x_TD = F.pad(x_TD, (0, 0, 0, rows - tokens)) if rows > tokens else x_TD
+        flow = self.flow(batch, rows, memory, cache)
         for block in self.blocks:
             if layers is not None:
                 layers.append(x_TD[:tokens])
-            x_TD = block(x_TD, layout, cache)
+            x_TD = block(x_TD, flow)
         if layers is not None:
             layers.append(x_TD[:tokens])
-        return (x_TD if self.final_norm is None else self.final_norm(x_TD))[:tokens]
+        return self.dropout_last(x_TD if self.final_norm is None else self.final_norm(x_TD))[:tokens]
+
+    def _rows(self, tokens: int) -> int:
+        """Rows to run with; a router would send the added ones to experts as well."""
+        return tokens if self.config.experts else round_up(tokens, ROWS)
+
+    def flow(self, batch: Packed, rows: int, memory: Memory | None, cache: Cache | None) -> Flow:
+        """What all blocks share."""
+        layout = Layout(batch, rows, rotary=self.config.rotary)
+        if memory is None:
+            return Flow(layout=layout, cache=cache)
+        beside = Layout(batch, rows, memory=memory.batch)
+        return Flow(layout=layout, cache=cache, memory_TD=memory.hidden_TD, memory_layout=beside)
+
+    def dropout_last(self, x_TD: Tensor) -> Tensor:
+        """After the last norm: nothing, in most families."""
+        return x_TD
 
     def embed(self, batch: Packed) -> Tensor:
         """Sum of the embeddings of token, position and type, normalized where the family does, (T, D)."""
-        x_TD = self.token_embedding(batch.ids_T) + self.position_embedding(batch.position_T)
+        x_TD = self.token_embedding(batch.ids_T)
+        if self.position_embedding is not None:
+            x_TD = x_TD + self.position_embedding(batch.position_T + self.config.position_offset)
         if self.type_embedding is not None:
             types_T = torch.zeros_like(batch.ids_T) if batch.types_T is None else batch.types_T
             x_TD = x_TD + self.type_embedding(types_T)

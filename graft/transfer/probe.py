@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from graft.errors import UsageError
 from graft.grafted import Model
 from graft.heads import Classify, Pooled
-from graft.model.layers import Block
+from graft.model.block import Block
 from graft.transfer.features import features
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)

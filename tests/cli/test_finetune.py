@@ -125,9 +125,7 @@ BAD = {
 def test_bad_rows(graft: Run, base: Path, tmp_path: Path, fault: str):
     content, *parts = BAD[fault]
     (tmp_path / "bad.csv").write_bytes(content)
-    graft("finetune", "bad.csv", "--model", base, "--out", "m", "--quiet").failed(
-        1, "bad.csv", *parts
-    )
+    graft("finetune", "bad.csv", "--model", base, "--out", "m", "--quiet").failed(1, "bad.csv", *parts)
     assert not (tmp_path / "m").exists()
     assert not list(tmp_path.glob(".*"))
 

@@ -122,21 +122,21 @@ def test_blocks_hold_little_filling_and_give_all_back(lengths: list[int], spare:
     blocks = layout(lengths, sum(lengths) + spare).blocks
     x = torch.randn(sum(lengths) + spare, 2, 3)
     x[sum(lengths) :] = 0
-    laid = blocks.lay(x)
-    assert sorted(number for group in blocks.order for number in group) == list(range(len(lengths)))
-    for group, part in zip(blocks.order, laid, strict=True):
+    laid = blocks.queries.lay(x)
+    assert sorted(number for group in blocks.queries.order for number in group) == list(range(len(lengths)))
+    for group, part in zip(blocks.queries.order, laid, strict=True):
         own = [lengths[number] for number in group]
         sequences, longest, heads, size = part.shape
         assert (heads, size) == (2, 3)
         assert len(own) * max(own) <= FILL * sum(own)
         assert max(own) <= longest < max(own) + 8
         assert len(own) <= sequences < len(own) + 4
-    assert torch.equal(blocks.gather(laid), x)
+    assert torch.equal(blocks.queries.gather(laid), x)
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 5, 8, 9])
 def test_equal_lengths_are_one_block(count: int):
-    [part] = layout([9] * count).blocks.lay(torch.randn(9 * count, 2, 3))
+    [part] = layout([9] * count).blocks.queries.lay(torch.randn(9 * count, 2, 3))
     assert part.shape[0] >= count
 
 
@@ -146,16 +146,16 @@ def test_gradients_of_the_ways_there_and_back(lengths: tuple[int, ...], spare: i
     """Filling is hidden by the mask, so the way there leaves it out of the gradient."""
     blocks = layout(lengths, sum(lengths) + spare).blocks
     x = torch.randn(sum(lengths) + spare, 2, 3, dtype=torch.float64, requires_grad=True)
-    real = [torch.zeros_like(part) for part in blocks.lay(x)]
-    for group, part in zip(blocks.order, real, strict=True):
+    real = [torch.zeros_like(part) for part in blocks.queries.lay(x)]
+    for group, part in zip(blocks.queries.order, real, strict=True):
         for row, number in enumerate(group):
             part[row, : lengths[number]] = 1
 
     def there(x: Tensor) -> Tensor:
-        return torch.cat([(part * one).flatten() for part, one in zip(blocks.lay(x), real, strict=True)])
+        return torch.cat([(part * one).flatten() for part, one in zip(blocks.queries.lay(x), real, strict=True)])
 
     def there_and_back(x: Tensor) -> Tensor:
-        return blocks.gather(blocks.lay(x))
+        return blocks.queries.gather(blocks.queries.lay(x))
 
     assert torch.autograd.gradcheck(there, x)
     assert torch.autograd.gradcheck(there_and_back, x)

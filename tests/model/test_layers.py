@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -12,8 +13,10 @@ from torch.nn import functional as F
 
 from graft.batch import pack
 from graft.errors import DataError, ModelError
-from graft.model.config import Config
-from graft.model.layers import ACTIVATIONS, Block, Dropout, activation
+from graft.model.attention import Flow
+from graft.model.block import Block
+from graft.model.config import Config, Experts
+from graft.model.layers import ACTIVATIONS, Dropout, activation
 from graft.model.layout import Layout
 from graft.model.transformer import Transformer
 
@@ -119,7 +122,7 @@ def test_a_block_normalizes_where_it_says(norm):
     else:
         y = first(x + attention(x))
         expected = second(y + feed_forward(y))
-    torch.testing.assert_close(block(x, layout), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(block(x, Flow(layout=layout)), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_every_rate_of_a_configuration_is_used():
@@ -137,8 +140,8 @@ def test_attention_dropout_keeps_the_expectation():
     layout = Layout(pack([[0] * 12, [0] * 11, [0] * 3]))
     x = torch.randn(26, 8)
     with torch.no_grad():
-        draws = torch.stack([block.attention(x, layout) for _ in range(800)])
-        exact = block.eval().attention(x, layout)
+        draws = torch.stack([block.attention(x, Flow(layout=layout)) for _ in range(800)])
+        exact = block.eval().attention(x, Flow(layout=layout))
     error = (draws.mean(0) - exact) / (draws.std(0) / math.sqrt(len(draws)))
     assert float(draws.std(0).min()) > 0
     assert float(error.abs().max()) < 5
@@ -152,16 +155,32 @@ def test_a_sequence_longer_than_the_positions(lengths: tuple[int, ...]):
         backbone(pack([[1] * length for length in lengths]))
 
 
-def test_a_configuration_counts_its_parameters():
-    for config in (CONFIG, dataclasses.replace(CONFIG, norm="pre", token_types=2, embedding_norm=True)):
-        assert config.parameters == sum(parameter.numel() for parameter in Transformer(config).parameters())
+WIDE = dataclasses.replace(CONFIG, hidden_size=64, head_size=32, feed_forward_size=96, vocab_size=500)
+LLAMA: dict[str, Any] = {"norm": "pre", "norm_kind": "rms", "position_kind": "rotary", "gated": True, "biases": ()}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"norm": "pre", "token_types": 2, "embedding_norm": True, "position_offset": 3},
+        {**LLAMA, "key_heads": 1, "head_size": 16},
+        {**LLAMA, "experts": Experts(count=4, chosen=2, size=24, shared=40), "dense_layers": (1,)},
+    ],
+)
+def test_a_configuration_counts_its_parameters(changes: dict[str, Any]):
+    """To within norms and biases: it decides whether a configuration can be believed, before anything is built."""
+    config = dataclasses.replace(WIDE, **changes)
+    parameters = dict(Transformer(config).named_parameters())
+    small = sum(value.numel() for value in parameters.values() if value.dim() == 1)
+    assert config.parameters == sum(value.numel() for value in parameters.values()) - small - 64 * bool(config.experts)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"norm": "both"}, "norm is 'both', expected 'post' or 'pre'"),
-        ({"heads": 3}, "hidden size 8 is not a multiple of 3 attention heads"),
+        ({"heads": 3, "head_size": 0}, "hidden size 8 is not a multiple of 3 attention heads"),
         ({"layers": 0, "dropout": 1.0}, "layers is 0, .*; dropout is 1.0, expected at least 0 and below 1"),
         ({"vocab_size": 2**31, "hidden_size": 2**20}, "parameters, more than any model Graft can hold"),
     ],

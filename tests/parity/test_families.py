@@ -11,37 +11,45 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
+from tiny_models import BYTES, POSITIONS, SIZES, TINY
 from torch import Tensor
 
 from graft import checkpoint
 from graft.batch import Packed, pack
 from graft.grafted import Model, load
 from graft.heads import PredictNext
+from graft.model import attend
 from graft.weights import write
 
-BARE = ("bert", "gpt2")
-CLASSIFIERS = ("bert-classify", "bert-multi", "bert-regress", "gpt2-classify")
-LANGUAGE = ("gpt2-lm", "gpt2-untied")
+BARE = tuple(name for name in TINY if "-" not in name)
+CLASSIFIERS = tuple(name for name in TINY if name.endswith(("-classify", "-multi", "-regress")))
+LANGUAGE = tuple(name for name in TINY if name.endswith(("-lm", "-untied", "-tied")))
 EVERY = (*BARE, *CLASSIFIERS, *LANGUAGE)
-LONG = {"bert": {"max_position_embeddings": 400}, "gpt2": {"n_positions": 400}}
+TYPED = ("bert",)
 RAGGED = (7, 1, 40, 2, 23, 8, 7, 39, 16, 3)
 BEYOND_PLAIN = (5, 321, 400, 399, 2, 320)
-"""Lengths on both sides of the one at which attention changes its kernel."""
+"""Lengths on both sides of 320, at which the tests that use them let attention change its kernel."""
 
 
 def family(name: str) -> str:
     return name.partition("-")[0]
 
 
+def long(name: str) -> dict[str, int]:
+    """Room for 400 tokens."""
+    key = "n_positions" if family(name) in BYTES else "max_position_embeddings"
+    return {key: 400 + SIZES[family(name)][key] - POSITIONS}
+
+
 def draw(lengths: Sequence[int], vocab_size: int, seed: int = 0) -> list[list[int]]:
-    """Random sequences without token 0, which transformers takes for padding in GPT-2's classifier."""
+    """Random sequences without tokens 0 and 1, which transformers takes for padding in some families."""
     numbers = random.Random(seed)
-    return [[numbers.randrange(1, vocab_size) for _ in range(length)] for length in lengths]
+    return [[numbers.randrange(2, vocab_size) for _ in range(length)] for length in lengths]
 
 
 def draw_types(name: str, sequences: Sequence[Sequence[int]]) -> list[list[int]] | None:
     """Token types of two segments, for the family that has them."""
-    if family(name) == "gpt2":
+    if family(name) not in TYPED:
         return None
     return [[int(place >= len(one) // 2) for place in range(len(one))] for one in sequences]
 
@@ -66,8 +74,9 @@ def worst(ours: Tensor, theirs: Tensor) -> float:
 
 @pytest.mark.parametrize("lengths", [RAGGED, BEYOND_PLAIN], ids=["short", "long"])
 @pytest.mark.parametrize("name", EVERY)
-def test_hidden_states_of_every_layer(tiny, name: str, lengths: tuple[int, ...]):
-    made = tiny(name, **(LONG[family(name)] if lengths is BEYOND_PLAIN else {}))
+def test_hidden_states_of_every_layer(tiny, name: str, lengths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(attend, "PLAIN_LONGEST", 320)
+    made = tiny(name, **(long(name) if lengths is BEYOND_PLAIN else {}))
     model = load(made.folder, "float32")
     sequences = draw(lengths, model.backbone.config.vocab_size)
     types = draw_types(name, sequences)
@@ -112,8 +121,8 @@ def test_every_length_in_one_batch_is_as_alone_in_any_order(tiny, name: str):
     for number, (ids, kinds) in enumerate(zip(sequences, types, strict=True)):
         own = run(model, pack([ids], [kinds]))[0]
         # Matrix products of other heights add up in another order, so the last bits may differ.
-        assert worst(together[number], own) < 5e-6
-        assert worst(back[number], own) < 5e-6
+        assert worst(together[number], own) < 1e-5
+        assert worst(back[number], own) < 1e-5
 
 
 def test_token_types_matter_and_default_to_zero(tiny):
@@ -129,10 +138,13 @@ def test_token_types_matter_and_default_to_zero(tiny):
 
 # Training
 
-STILL = {
-    "bert": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
-    "gpt2": {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0},
-}
+DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "resid_pdrop", "embd_pdrop", "attn_pdrop")
+DROPOUTS += ("dropout", "attention_dropout", "seq_classif_dropout")
+
+
+def still(made: Any) -> dict[str, float]:
+    """No dropout of any kind the family has."""
+    return {key: 0.0 for key in DROPOUTS if hasattr(made.theirs.config, key)}
 
 
 def targets(name: str, count: int) -> Tensor:
@@ -160,9 +172,18 @@ def their_loss(theirs: Any, name: str, sequences: list[list[int]]) -> Tensor:
     return theirs(input_ids=ids, attention_mask=mask, labels=labels).loss
 
 
+def saved_gradients(theirs: Any, folder: Path) -> dict[str, Tensor]:
+    """Gradients by the names tensors have in files, which in memory some families join."""
+    copy = type(theirs)(theirs.config)
+    for own, parameter in zip(copy.parameters(), theirs.parameters(), strict=True):
+        own.data = parameter.grad
+    copy.save_pretrained(folder)
+    return load_file(folder / "model.safetensors")
+
+
 @pytest.mark.parametrize("name", [*CLASSIFIERS, *LANGUAGE])
-def test_loss_and_gradients_of_a_training_step(tiny, name: str):
-    made = tiny(name, **STILL[family(name)])
+def test_loss_and_gradients_of_a_training_step(tiny, tmp_path: Path, name: str):
+    made = tiny(name, **still(tiny(name)))
     model = load(made.folder, "float32").train()
     sequences = draw((7, 2, 40, 8, 23), model.backbone.config.vocab_size, seed=4)
     made.theirs.zero_grad()
@@ -173,7 +194,7 @@ def test_loss_and_gradients_of_a_training_step(tiny, name: str):
     assert worst(ours.detach(), theirs.detach()) < 1e-5
     own = {name: parameter.grad for name, parameter in model.named_parameters()}
     found = write(model.family.table(type(made.theirs).__name__), own)
-    expected = {name: parameter.grad for name, parameter in made.theirs.named_parameters()}
+    expected = saved_gradients(made.theirs, tmp_path)
     assert found.keys() == expected.keys()
     for tensor, grad in expected.items():
         assert worst(found[tensor], grad) < 1e-4, tensor
@@ -225,7 +246,7 @@ def test_written_as_read(tiny, tmp_path: Path, name: str, dtype: torch.dtype):
     assert again.dtype == dtype
     if dtype == torch.float32:
         ids = draw((12,), 96)[0]
-        assert torch.equal(alone(again, ids)[0], alone(made.theirs, ids)[0])
+        assert worst(alone(again, ids)[0], alone(made.theirs, ids)[0]) < 1e-6  # files may lie at other addresses
     for entry in ("id2label", "label2id", "architectures", "model_type", "pad_token_id", "vocab_size"):
         assert getattr(again.config, entry) == getattr(made.theirs.config, entry), entry
 
@@ -272,7 +293,10 @@ def test_saved_again_as_another_class(tiny, tmp_path: Path):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_bfloat16_is_as_near_as_in_transformers(tiny, name: str):
-    """Within 3 % of the largest value, and no further from float32 than transformers in bfloat16 is."""
+    """No further from float32 than transformers in bfloat16 is, and within 3 % of the largest value, or twice as near.
+
+    A router may send a token to another expert for the smallest difference, so single values tell nothing there.
+    """
     made = tiny(name)
     exact, model = load(made.folder, "float32"), load(made.folder, "bfloat16")
     theirs = type(made.theirs).from_pretrained(made.folder, dtype=torch.bfloat16).eval()
@@ -282,12 +306,13 @@ def test_bfloat16_is_as_near_as_in_transformers(tiny, name: str):
     other = torch.cat([alone(theirs.base_model, ids).last_hidden_state[0] for ids in sequences])
     scale = float(reference.abs().max())
     ours, peer = ((one.float() - reference).pow(2).mean().sqrt() / scale for one in (found, other))
-    assert worst(found, reference) < 0.03 * scale
-    assert float(ours) < 1.2 * float(peer)
+    routed = exact.backbone.config.experts is not None
+    assert routed or worst(found, reference) < max(0.03 * scale, 1.5 * worst(other, reference))
+    assert float(ours) < (2 if routed else 1.2) * float(peer)
 
 
 def test_the_tied_matrix_is_one(tiny):
-    tied, untied = (load(tiny(name).folder, "float32") for name in LANGUAGE)
+    tied, untied = (load(tiny(name).folder, "float32") for name in ("gpt2-lm", "gpt2-untied"))
     assert isinstance(tied.head, PredictNext)
     assert tied.head.output.weight is tied.backbone.token_embedding.weight
     assert not torch.equal(untied.head.output.weight, untied.backbone.token_embedding.weight)

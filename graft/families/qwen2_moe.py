@@ -1,0 +1,63 @@
+"""Qwen1.5-MoE and Qwen2-MoE (Yang et al. 2024): Qwen 2 with many small experts and one that every token shares."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from graft.families import Published, llama, olmoe, qwen2, required
+from graft.model.config import Config, Experts
+from graft.weights import linear
+
+_OURS = "backbone.blocks.{n}.feed_forward"
+
+
+def refine(published: Published, values: dict[str, Any]) -> dict[str, Any]:
+    """Some layers may keep the ordinary feed-forward layer."""
+    count, chosen, size, shared = required(
+        published, "num_experts", "num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size"
+    )
+    experts = Experts(
+        count=count,
+        chosen=chosen,
+        size=size,
+        shared=shared,
+        normalized=published.get("norm_topk_prob", False),
+        balance=published.get("router_aux_loss_coef", 0.001),
+    )
+    step, kept = published.get("decoder_sparse_step", 1), published.get("mlp_only_layers") or ()
+    dense = tuple(layer for layer in range(values["layers"]) if layer in kept or (layer + 1) % step)
+    return {**qwen2.refine(published, values), "experts": experts, "dense_layers": dense}
+
+
+def entries(config: Config) -> dict[str, Any]:
+    """The experts' numbers and sizes."""
+    assert config.experts is not None
+    return {
+        "num_experts": config.experts.count,
+        "num_experts_per_tok": config.experts.chosen,
+        "moe_intermediate_size": config.experts.size,
+        "shared_expert_intermediate_size": config.experts.shared,
+        "norm_topk_prob": config.experts.normalized,
+        "router_aux_loss_coef": config.experts.balance,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": list(config.dense_layers),
+        **qwen2.publish_windows(config),
+        **llama.publish_rotary(config),
+    }
+
+
+FAMILY = dataclasses.replace(
+    qwen2.FAMILY,
+    name="qwen2_moe",
+    bare="Qwen2MoeModel",
+    refine=refine,
+    entries=entries,
+    rules=[
+        *llama.RULES,
+        *olmoe.MIXTURE,
+        *llama.gated("layers.{n}.mlp.shared_expert", f"{_OURS}.shared"),
+        *linear("layers.{n}.mlp.shared_expert_gate", f"{_OURS}.shared_gate", bias=False),
+    ],
+    heads=llama.heads("Qwen2Moe"),
+)

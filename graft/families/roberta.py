@@ -1,0 +1,52 @@
+"""RoBERTa (Liu et al. 2019): BERT whose positions start behind the padding token's number, with heads of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from graft.errors import ModelError
+from graft.families import Grafting, Published, bert, publish_labels
+from graft.model.config import Config
+from graft.text import Frame
+from graft.weights import linear
+
+
+def refine(published: Published, values: dict[str, Any]) -> dict[str, Any]:
+    """The rows of the position table up to the padding token's number serve no position."""
+    padding, rows = published.get("pad_token_id", 1), values["positions"]
+    if not isinstance(padding, int) or not isinstance(rows, int) or not 0 <= padding < rows - 1:
+        raise ModelError(f"pad_token_id is {padding!r:.60} with {rows!r:.60} positions, expected a smaller one")
+    return {"positions": rows - padding - 1, "position_offset": padding + 1}
+
+
+def entries(config: Config) -> dict[str, Any]:
+    """The whole table, and the token it starts behind."""
+    return {
+        "max_position_embeddings": config.positions + config.position_offset,
+        "pad_token_id": config.position_offset - 1,
+    }
+
+
+def heads(name: str) -> dict[str, Grafting]:
+    """The heads such models are published with, by the beginning of their class names."""
+    return {
+        f"{name}ForSequenceClassification": Grafting(
+            kind="classify",
+            rules=[*linear("classifier.dense", "head.dense"), *linear("classifier.out_proj", "head.output")],
+            options=lambda published: bert.classifier_options(published) | {"twice": True},
+            publish=publish_labels,
+        ),
+    }
+
+
+FAMILY = dataclasses.replace(
+    bert.FAMILY,
+    name="roberta",
+    bare="RobertaModel",
+    refine=refine,
+    entries=entries,
+    heads=heads("Roberta"),
+    frame=Frame(start=("<s>",), between=("</s>", "</s>"), end=("</s>",)),
+    prefix="roberta.",
+)

@@ -1,0 +1,97 @@
+"""The tiny models transformers makes for the tests: one row of a table for each family and head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+POSITIONS = 40
+NAMES = ("no", "yes", "maybe")
+LABELS = {"id2label": dict(enumerate(NAMES)), "label2id": {name: number for number, name in enumerate(NAMES)}}
+ENCODER = {
+    "vocab_size": 96,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": POSITIONS,
+}
+DECODER = {**ENCODER, "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+GPT = {"vocab_size": 260, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": POSITIONS}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500.0,
+    "factor": 4.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+SIZES: dict[str, dict[str, Any]] = {
+    "bert": ENCODER,
+    "distilbert": {
+        "vocab_size": 96,
+        "dim": 32,
+        "n_layers": 3,
+        "n_heads": 4,
+        "hidden_dim": 48,
+        "max_position_embeddings": POSITIONS,
+    },
+    "roberta": {**ENCODER, "max_position_embeddings": POSITIONS + 2},
+    "xlm_roberta": {**ENCODER, "max_position_embeddings": POSITIONS + 2},
+    "gpt2": {**GPT, "bos_token_id": 0, "eos_token_id": 0},
+    "openai_gpt": GPT,
+    "llama": DECODER,
+    "mistral": {**DECODER, "sliding_window": 9},
+    "qwen2": DECODER,
+    "qwen3": {**DECODER, "head_dim": 16},
+    "mixtral": {**DECODER, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None},
+    "olmoe": {**DECODER, "num_experts": 6, "num_experts_per_tok": 3},
+    "qwen2_moe": {
+        **DECODER,
+        "num_experts": 6,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 16,
+        "shared_expert_intermediate_size": 24,
+        "mlp_only_layers": [1],
+    },
+}
+BYTES = ("gpt2", "openai_gpt")
+TINY: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert": ("BertModel", {}),
+    "bert-classify": ("BertForSequenceClassification", LABELS),
+    "bert-multi": ("BertForSequenceClassification", {**LABELS, "problem_type": "multi_label_classification"}),
+    "bert-regress": ("BertForSequenceClassification", {"num_labels": 1, "problem_type": "regression"}),
+    "distilbert": ("DistilBertModel", {}),
+    "distilbert-classify": ("DistilBertForSequenceClassification", LABELS),
+    "roberta": ("RobertaModel", {}),
+    "roberta-classify": ("RobertaForSequenceClassification", LABELS),
+    "xlm_roberta": ("XLMRobertaModel", {}),
+    "xlm_roberta-classify": ("XLMRobertaForSequenceClassification", LABELS),
+    "gpt2": ("GPT2Model", {}),
+    "gpt2-lm": ("GPT2LMHeadModel", {}),
+    "gpt2-untied": ("GPT2LMHeadModel", {"tie_word_embeddings": False}),
+    "gpt2-classify": ("GPT2ForSequenceClassification", {**LABELS, "pad_token_id": 0}),
+    "openai_gpt": ("OpenAIGPTModel", {}),
+    "openai_gpt-lm": ("OpenAIGPTLMHeadModel", {}),
+    "openai_gpt-classify": ("OpenAIGPTForSequenceClassification", {**LABELS, "pad_token_id": 0}),
+    "llama": ("LlamaModel", {}),
+    "llama-lm": ("LlamaForCausalLM", {"attention_bias": True, "mlp_bias": True}),
+    "llama-tied": ("LlamaForCausalLM", {"tie_word_embeddings": True, "rope_parameters": LLAMA3}),
+    "llama-classify": ("LlamaForSequenceClassification", LABELS),
+    "mistral": ("MistralModel", {}),
+    "mistral-lm": ("MistralForCausalLM", {}),
+    "mistral-classify": ("MistralForSequenceClassification", LABELS),
+    "qwen2": ("Qwen2Model", {}),
+    "qwen2-lm": ("Qwen2ForCausalLM", {"use_sliding_window": True, "sliding_window": 9, "max_window_layers": 1}),
+    "qwen2-classify": ("Qwen2ForSequenceClassification", LABELS),
+    "qwen3": ("Qwen3Model", {}),
+    "qwen3-lm": ("Qwen3ForCausalLM", {}),
+    "qwen3-classify": ("Qwen3ForSequenceClassification", LABELS),
+    "mixtral": ("MixtralModel", {}),
+    "mixtral-lm": ("MixtralForCausalLM", {}),
+    "mixtral-classify": ("MixtralForSequenceClassification", LABELS),
+    "olmoe": ("OlmoeModel", {}),
+    "olmoe-lm": ("OlmoeForCausalLM", {}),
+    "qwen2_moe": ("Qwen2MoeModel", {}),
+    "qwen2_moe-lm": ("Qwen2MoeForCausalLM", {}),
+    "qwen2_moe-classify": ("Qwen2MoeForSequenceClassification", LABELS),
+}
