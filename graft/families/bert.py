@@ -8,7 +8,7 @@ from graft.families import Family, Grafting, Published, label_options, publish_l
 from graft.text import Frame
 from graft.weights import Rule, linear
 
-KEYS = {
+KEYS: dict[str, str | tuple[str, ...]] = {
     "vocab_size": "vocab_size",
     "hidden_size": "hidden_size",
     "num_hidden_layers": "layers",

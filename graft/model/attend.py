@@ -98,7 +98,7 @@ def _by_varlen(
     seen = {"window_size": (window - 1 if window else -1, 0)} if causal else {}
     groups = {"enable_gqa": True} if q_THK.shape[1] != k_SGK.shape[1] else {}
     longest = layout.batch.longest, keys.longest
-    return kernel(q_THK, k_SGK, v_SGK, ends, keys.cumulative_B, *longest, scale=scale, **seen, **groups)  # type: ignore[arg-type]
+    return kernel(q_THK, k_SGK, v_SGK, ends, keys.cumulative_B, *longest, scale=scale, **seen, **groups)
 
 
 @cache

@@ -50,13 +50,10 @@ class Attention(nn.Module):
         self.rotary, self.window = config.position_kind == "rotary", config.window(layer)
         self.head_size = config.head_size
         wide, narrow = config.heads * config.head_size, config.key_heads * config.head_size
-        for name, inputs, outputs in (
-            ("query", config.hidden_size, wide),
-            ("key", config.hidden_size, narrow),
-            ("value", config.hidden_size, narrow),
-            ("output", wide, config.hidden_size),
-        ):
-            self.add_module(name, Linear(inputs, outputs, bias=name in config.biases))
+        self.query = Linear(config.hidden_size, wide, bias="query" in config.biases)
+        self.key = Linear(config.hidden_size, narrow, bias="key" in config.biases)
+        self.value = Linear(config.hidden_size, narrow, bias="value" in config.biases)
+        self.output = Linear(wide, config.hidden_size, bias="output" in config.biases)
         self.whole = config.query_key_norm == "all"
         if config.query_key_norm:
             self.query_norm = norm(config, wide if self.whole else config.head_size)
@@ -86,7 +83,7 @@ class Attention(nn.Module):
     def _heads(self, x: Tensor, normalize: nn.Module | None) -> Tensor:
         if normalize is not None and self.whole:
             x = normalize(x)
-        x_THK = x.unflatten(-1, (-1, self.head_size))
+        x_THK = x.unflatten(-1, (-1, self.head_size))  # type: ignore[no-untyped-call]
         return x_THK if normalize is None or self.whole else normalize(x_THK)  # type: ignore[no-any-return]
 
     def mix(self, q_THK: Tensor, k_SHK: Tensor, v_SHK: Tensor, layout: Layout, bias: Bias | None = None) -> Tensor:

@@ -62,8 +62,12 @@ class Dropout(nn.Module):
         return keep.mul_(256 / (256 - threshold))
 
 
-class RMSNorm(nn.RMSNorm):
+class RMSNorm(nn.Module):
     """Root-mean-square normalization (Zhang & Sennrich 2019), computed in float32 as the published models do."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.ones(size)), eps
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""

@@ -37,7 +37,7 @@ class Mixture(nn.Module):
         out_TD = torch.zeros_like(x_TD)
         places = torch.argsort(chosen_TN.flatten(), stable=True)
         counts = torch.bincount(chosen_TN.flatten(), minlength=self.sizes.count).tolist()
-        for expert, own in zip(self.experts, places.split(counts), strict=True):
+        for expert, own in zip(self.experts, torch.split(places, counts), strict=True):
             if len(own):
                 rows = own // self.sizes.chosen
                 share = share_TN.flatten()[own, None].to(x_TD.dtype)

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from graft.errors import UsageError
 from graft.grafted import Model
 from graft.heads import Classify, Pooled
+from graft.model.attention import Attention
 from graft.model.block import Block
 from graft.transfer.features import features
 
@@ -105,8 +106,10 @@ def _append_mean(model: Model, head: Pooled) -> None:
             if isinstance(layer, nn.Linear):
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
-        block.attention.value.weight.copy_(size)
-        block.attention.output.weight.copy_(LOUD * size)
+        attention = block.attention
+        assert isinstance(attention, Attention)
+        attention.value.weight.copy_(size)
+        attention.output.weight.copy_(LOUD * size)
         assert head.dense is not None
         head.dense.weight.copy_(SLOPE * size)
         nn.init.zeros_(head.dense.bias)
