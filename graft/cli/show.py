@@ -177,20 +177,36 @@ def _head_line(facts: dict[str, Any]) -> str:
 
 def drawing(config: Config, kind: str | None, options: dict[str, Any]) -> list[str]:
     """The flow through the model, one block drawn out: what is added to what, and where it is normalized."""
-    seen = "those before it" if config.causal else "all"
-    sizes = f"{config.hidden_size} -> {config.feed_forward_size} -> {config.hidden_size}"
-    steps = [
-        f"attention: {config.heads} heads of {config.head_size}, each token sees {seen}",
-        f"feed-forward: {sizes}, {config.activation}",
-    ]
     before, after = ("norm -> ", []) if config.norm == "pre" else ("", ["  norm"])
-    embeddings = ["token", "position", *(["type"] if config.token_types else [])]
+    learned = ["position"] if config.position_kind == "learned" else []
+    embeddings = ["token", *learned, *(["type"] if config.token_types else [])]
     drawn = [f"{' + '.join(embeddings)} embedding{' -> norm' if config.embedding_norm else ''}"]
-    for step in steps:
-        arrow = f"    |--> {before}{step} "
-        drawn += ["    |", f"{arrow:-<{DRAWN}}.", f"{'   add <':-<{DRAWN}}'", *after]
+    arrows = [f"    |--> {before}{step} " for step in (_attention(config), _feed_forward(config))]
+    width = max(DRAWN, *(len(arrow) + 1 for arrow in arrows))
+    for arrow in arrows:
+        drawn += ["    |", f"{arrow:-<{width}}.", f"{'   add <':-<{width}}'", *after]
     drawn += [f"    |   ({config.layers} such blocks)", *(["  norm", "    |"] if config.norm == "pre" else [])]
     return [*drawn, f"head: {kind or 'none'}{_pool(options)}"]
+
+
+def _attention(config: Config) -> str:
+    seen = "those before it" if config.causal else "all"
+    if any(config.windows):
+        sizes = dict.fromkeys(f"{size:,}" if size else "all" for size in config.windows)
+        seen += f", {' or '.join(sizes)} by layer" if len(sizes) > 1 else f", {next(iter(sizes))} at most"
+    shared = f", keys and values {config.key_heads}" if config.key_heads < config.heads else ""
+    rotary = ", rotary" if config.position_kind == "rotary" else ""
+    return f"attention: {config.heads} heads of {config.head_size}{shared}{rotary}, sees {seen}"
+
+
+def _feed_forward(config: Config) -> str:
+    gate = ", gated" if config.gated else ""
+    size = config.experts.size if config.experts else config.feed_forward_size
+    sizes = f"{config.hidden_size} -> {size} -> {config.hidden_size}, {config.activation}{gate}"
+    if config.experts is None:
+        return f"feed-forward: {sizes}"
+    shared = " and one shared" if config.experts.shared else ""
+    return f"{config.experts.chosen} of {config.experts.count} experts{shared}: {sizes}"
 
 
 def _pool(options: dict[str, Any]) -> str:

@@ -52,7 +52,7 @@ def test_show_a_decoder_whose_head_shares_the_embedding(graft: Run, tiny: Callab
     assert facts["parameters"]["final_norm"] == 64
     assert facts["head"] == "next"
     drawn = "\n".join(facts["drawing"])
-    assert "|--> norm -> attention: 4 heads of 8, each token sees those before it" in drawn
+    assert "|--> norm -> attention: 4 heads of 8, sees those before it" in drawn
     untied = tiny("gpt2-untied")
     facts = graft("show", untied.folder, "--json").json
     assert facts["parameters"]["total"] == sum(parameter.numel() for parameter in untied.theirs.parameters())
