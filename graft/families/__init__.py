@@ -47,7 +47,7 @@ class Family:
         name: the model_type of its config.json.
         bare: the published class without a head.
         keys: entries of config.json -> fields of our Config; several fields may take one entry's value.
-        defaults: values of entries that may be absent or null; the others must be there.
+        defaults: values of entries that may be absent, or null where the value is 0 or None; the others must be there.
         supported: entries that must have this value (or be absent): another would silently compute something else.
         fixed: fields of our Config that are the same in every model of the family.
         refine: from the published configuration and the fields so far, further fields, or better values.
@@ -83,8 +83,9 @@ class Family:
         required(published, *(key for key in self.keys if key not in self.defaults))
         values: dict[str, Any] = dict(self.fixed)
         for key, ours in self.keys.items():
-            given = published.get(key)
-            value = self.defaults[key] if given is None else given
+            default, given = self.defaults.get(key), published.get(key)
+            absent = key not in published or given is None and not default
+            value = default if absent else given
             names = (ours,) if isinstance(ours, str) else ours
             values |= dict.fromkeys(names, activation(value) if names[0] == "activation" else value)
         return Config(**{**values, **self.refine(published, values)})

@@ -139,13 +139,13 @@ def test_the_licence_of_the_base_is_handed_on(graft: Run, base: Path, pets: Path
 
 
 def test_quotes_as_plain_characters(graft: Run, adapted: Path, tmp_path: Path):
-    """A quote that opens a text and closes nothing: refused with the way out, which then works for every verb."""
-    (tmp_path / "said.csv").write_text('text,label\n"maaw,cat\nwoof,dog\n')
+    """A quote within a text that has none around it: refused with the way out, which then works for every verb."""
+    (tmp_path / "said.csv").write_text('text,label\nmaa"w,cat\nwoof,dog\n')
     graft("evaluate", adapted, "said.csv").failed(1, "said.csv", "line 2", "--no-quotes")
     done = graft("evaluate", adapted, "said.csv", "--no-quotes", "--json")
     assert done.json["n"] == 2
     answers = graft("run", "classify", "said.csv", "--model", adapted, "--no-quotes", "--json")
-    assert [answer["text"] for answer in answers.lines] == ['"maaw', "woof"]
+    assert [answer["text"] for answer in answers.lines] == ['maa"w', "woof"]
     learned = ("finetune", "said.csv", "--model", adapted, "--strategy", "probe", "--eval", "said.csv", "--out", "m")
     assert graft(*learned, "--no-quotes", "--json").json["rows"]["kept"] == 2
     graft("run", "classify", "maaw", "--model", adapted, "--no-quotes").failed(2, "--no-quotes", "single text")

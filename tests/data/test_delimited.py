@@ -75,7 +75,7 @@ def test_stray_quotes_cost_linear_time(line: str, usual: str, kept: int):
 
     cost(100)
     # Read again from every stray quote to the end of the file, this would take 64 times as long, not 8.
-    assert cost(40_000) < 32 * max(cost(5_000), 0.01)
+    assert min(cost(40_000) for _ in range(3)) < 32 * max(cost(5_000), 0.01)
 
 
 def test_the_quoted_row_has_a_limit():

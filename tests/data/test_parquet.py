@@ -157,7 +157,7 @@ def test_options_of_other_formats(tmp_path: Path):
     path = written(tmp_path, pa.table({"text": ["a"]}))
     with pytest.raises(UsageError, match="parquet files have no encoding; leave out --encoding"):
         read(path, encoding="latin-1")
-    with pytest.raises(UsageError, match="quotes=False is for csv and tsv files"):
+    with pytest.raises(UsageError, match="--no-quotes, quotes=False\\) is for csv and tsv files"):
         read(path, quotes=False)
 
 

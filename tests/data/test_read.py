@@ -86,7 +86,7 @@ def test_wrong_use(tmp_path: Path):
     path.write_text('{"a": 1}\n')
     with pytest.raises(UsageError, match="max_rejects is -1; expected 0 or more"):
         read(path, max_rejects=-1)
-    with pytest.raises(UsageError, match="quotes=False is for csv and tsv files"):
+    with pytest.raises(UsageError, match="--no-quotes, quotes=False\\) is for csv and tsv files"):
         read(path, quotes=False)
     with pytest.raises(UsageError, match="no text encoding 'utf-9'; did you mean"):
         read(path, encoding="utf-9")

@@ -161,7 +161,8 @@ def test_a_configuration_that_makes_no_sense(broken, request, name: str, changes
     folder = broken(name, **changes)
     request.getfixturevalue("little_memory")
     found = refused(folder)
-    assert re.search(message, found), found
+    unwritable = any(isinstance(value, float) and not math.isfinite(value) for value in changes.values())
+    assert re.search("is no number in JSON" if unwritable else message, found), found
     assert len(found) < 1000
 
 

@@ -198,7 +198,7 @@ def test_loss_and_gradients_of_a_training_step(tiny, tmp_path: Path, name: str):
     assert found.keys() == expected.keys()
     for tensor, grad in expected.items():
         assert worst(found[tensor], grad) < 1e-4, tensor
-        assert float(grad.abs().max()) > 0, tensor
+        assert float(grad.abs().max()) > 0 or ".experts." in tensor, tensor  # an expert may have been sent nothing
 
 
 def test_dropout_is_on_in_training_alone(tiny):

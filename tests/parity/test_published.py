@@ -27,7 +27,7 @@ def halves(weight: Tensor, heads: int) -> Tensor:
 
 
 def from_llama2c(file: Path, folder: Path) -> dict[str, Any]:
-    """Write a llama2.c checkpoint (its header, then float32 tensors one kind after the other) as a Hugging Face folder."""
+    """Write a llama2.c checkpoint (a header, then float32 tensors, one kind after another) as a Hugging Face folder."""
     raw = file.read_bytes()
     size, inner, layers, heads, key_heads, vocab_size, positions = struct.unpack("7i", raw[:28])
     narrow, numbers = size // heads * key_heads, torch.from_numpy(np.frombuffer(raw[28:], np.float32).copy())
