@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2
 
 from graft.errors import ModelError
+from graft.grafted import load
 from graft.text import Frame, Tokenizer, sentencepiece
 
 Folder = Callable[..., Path]
@@ -283,3 +285,20 @@ def test_saved_and_read_again_the_ids_are_the_same(
     other = transformers.PreTrainedTokenizerFast.from_pretrained(tmp_path / "new")
     assert other(texts).input_ids == wanted
     assert type(transformers.AutoTokenizer.from_pretrained(tmp_path / "new")) is type(other)
+
+
+def test_a_model_whose_folder_has_such_a_file_reads_texts(
+    tiny: Callable[..., Any], piece_model: Train, tmp_path: Path
+) -> None:
+    made = tiny("llama-lm")
+    folder = shutil.copytree(made.folder, tmp_path / "old", ignore=shutil.ignore_patterns("tokenizer*"))
+    content = piece_model(model_type="bpe")
+    (folder / "tokenizer.model").write_bytes(content)
+    model = load(folder, "float32")
+    assert model.has_tokenizer
+    ids = [1, *theirs.SentencePieceProcessor(model_proto=content).encode("the cat")]
+    assert model.encode(["the cat"])[0].ids == ids
+    model.save(tmp_path / "new")
+    again = load(tmp_path / "new", "float32")
+    assert again.encode(["the cat"])[0].ids == ids
+    assert (tmp_path / "new" / "tokenizer.json").is_file()
