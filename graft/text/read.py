@@ -91,9 +91,13 @@ def read_library(folder: Path, config: dict[str, Any]) -> tokenizers.Tokenizer:
     return library
 
 
+def _model_config(folder: Path) -> dict[str, Any]:
+    return read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+
+
 def _kind(folder: Path, config: Mapping[str, Any]) -> str:
     """The published tokenizer a folder asks for, as "t5" or "xlmroberta": by its class, else by the model's type."""
-    model = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    model = _model_config(folder)
     for name in (config.get("tokenizer_class"), model.get("tokenizer_class"), model.get("model_type")):
         kind = re.sub("Tokenizer(Fast)?$|[-_]", "", name).lower() if isinstance(name, str) else ""
         if kind not in ("", "pretrained", "auto"):
@@ -148,7 +152,7 @@ def _word_piece(path: Path, config: dict[str, Any]) -> tokenizers.Tokenizer:
     vocab = {token: index for index, token in enumerate(_lines(path))}
     # Old folders do not all say whether they are cased. A vocabulary that has words with capitals is.
     cased = any(token != token.lower() for token in vocab if not token.startswith(("[", "<")))
-    config.setdefault("do_lower_case", not cased)
+    config.setdefault("do_lower_case", _model_config(path.parent).get("do_lower_case", not cased))
     unknown = spelled(config.get("unk_token")) or "[UNK]"
     with library_errors(f"{path}: the tokenizer cannot be built"):
         library = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token=unknown, max_input_chars_per_word=100))

@@ -10,6 +10,7 @@ after a character that is replaced may be lost.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import struct
@@ -36,6 +37,9 @@ PIECES = 2**19
 PIECE_CHARACTERS = 256
 """The longest piece; the pairs that make up a piece are looked for at every place in it."""
 
+MERGES = 2**20
+"""The most pairs of pieces that make up pieces (Gemma's, among the most published: 514,906)."""
+
 GROWTH = 64
 """How many times longer a tokenizer's replacements may make a text (Unicode's longest has 18 characters)."""
 
@@ -50,7 +54,7 @@ MARK = "▁"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
+class PieceModel:
     """What a SentencePiece file says, as far as it bears on turning text into pieces.
 
     Attributes:
@@ -77,7 +81,7 @@ class Model:
         return next(index for index, (_, _, kind) in enumerate(self.pieces) if kind == UNKNOWN)
 
 
-def read(path: Path) -> Model:
+def read(path: Path) -> PieceModel:
     """Read a SentencePiece file.
 
     Raises:
@@ -93,7 +97,7 @@ def read(path: Path) -> Model:
         raise ModelError(f"{path}: not a SentencePiece model Graft can use: {error}") from error
 
 
-def _model(data: bytes) -> Model:
+def _model(data: bytes) -> PieceModel:
     pieces: list[tuple[str, float, int]] = []
     trainer: dict[int, int | bytes] = {}
     rules: dict[int, int | bytes] = {}
@@ -106,7 +110,7 @@ def _model(data: bytes) -> Model:
             trainer |= dict(_fields(_bytes(value)))
         elif number == 3:
             rules |= dict(_fields(_bytes(value)))
-    model = Model(
+    model = PieceModel(
         pieces=pieces,
         kind=_whole(trainer, 3, UNIGRAM),
         byte_fallback=bool(_whole(trainer, 35, 0)),
@@ -121,7 +125,7 @@ def _model(data: bytes) -> Model:
     return model
 
 
-def _check(model: Model) -> None:
+def _check(model: PieceModel) -> None:
     names = {name for name, _, _ in model.pieces}
     kinds = [kind for _, _, kind in model.pieces]
     if len(names) != len(kinds):
@@ -238,9 +242,10 @@ def build(path: Path, kind: str, config: Mapping[str, Any]) -> tokenizers.Tokeni
         scores = [(name, score - 100 if _number_comma(name) else score) for name, score in scores]
     if kind == "xlmroberta":
         scores = _as_fairseq(path, model, scores)
-    sentinels = _sentinels(path, kind, config)
+    ids = {name: index for index, (name, _) in enumerate(scores)}
+    sentinels = [name for name in _sentinels(path, kind, config) if name not in ids]
     scores += [(name, _least(model)) for name in sentinels]
-    unknown = [name for name, _ in scores].index(model.pieces[model.unknown][0])
+    unknown = ids[model.pieces[model.unknown][0]]
     library = tokenizers.Tokenizer(
         _pairs(model, scores, unknown)
         if model.kind == PAIRS
@@ -258,11 +263,11 @@ def build(path: Path, kind: str, config: Mapping[str, Any]) -> tokenizers.Tokeni
     return library
 
 
-def _least(model: Model) -> float:
+def _least(model: PieceModel) -> float:
     return min(score for _, score, kind in model.pieces if kind == NORMAL)
 
 
-def _scores(model: Model) -> list[tuple[str, float]]:
+def _scores(model: PieceModel) -> list[tuple[str, float]]:
     """Each piece with its score; those that are no text with the least, which an unknown character's depends on."""
     least = _least(model)
     most = max(score for _, score, kind in model.pieces if kind == NORMAL)
@@ -280,7 +285,7 @@ def _number_comma(name: str) -> bool:
     return re.search(r"\d,\Z", name) is not None
 
 
-def _as_fairseq(path: Path, model: Model, scores: list[tuple[str, float]]) -> list[tuple[str, float]]:
+def _as_fairseq(path: Path, model: PieceModel, scores: list[tuple[str, float]]) -> list[tuple[str, float]]:
     """XLM-R's ids: four tokens in fairseq's order, the file's pieces from its fourth, the mask last."""
     if [name for name, _ in scores[:3]] != ["<unk>", "<s>", "</s>"]:
         raise ModelError(f"{path}: expected the pieces <unk>, <s> and </s> first, as XLM-R has them")
@@ -298,20 +303,23 @@ def _sentinels(path: Path, kind: str, config: Mapping[str, Any]) -> list[str]:
     return [f"<extra_id_{number}>" for number in reversed(range(count))]
 
 
-def _pairs(model: Model, scores: list[tuple[str, float]], unknown: int) -> models.BPE:
+def _pairs(model: PieceModel, scores: list[tuple[str, float]], unknown: int) -> models.BPE:
     """Of every piece, the pairs of pieces that make it up; those of the highest score are put together first."""
     ids = {name: index for index, (name, _) in enumerate(scores)}
     normal = {name: score for name, score, kind in model.pieces if kind == NORMAL}
-    merges = [
-        (-score, place, name[:place], name[place:])
+    every = (
+        (-score, -place, name)
         for name, score in normal.items()
         for place in range(1, len(name))
         if name[:place] in normal and name[place:] in normal
-    ]
-    merges.sort(key=lambda merge: (merge[0], -merge[1]))
-    pairs = [(left, right) for _, _, left, right in merges]
-    name = scores[unknown][0]
-    return models.BPE(ids, pairs, unk_token=name, fuse_unk=True, byte_fallback=model.byte_fallback)
+    )
+    merges = list(itertools.islice(every, MERGES + 1))
+    if len(merges) > MERGES:
+        raise ValueError(f"its pieces are made up of more than {MERGES} pairs")
+    merges.sort(key=lambda merge: merge[:2])  # the highest score first, then the longest left part
+    pairs = [(name[:-negated], name[-negated:]) for _, negated, name in merges]
+    unknown_name = scores[unknown][0]
+    return models.BPE(ids, pairs, unk_token=unknown_name, fuse_unk=True, byte_fallback=model.byte_fallback)
 
 
 def _first_steps(kind: str, config: Mapping[str, Any]) -> list[normalizers.Normalizer]:
@@ -326,7 +334,7 @@ def _first_steps(kind: str, config: Mapping[str, Any]) -> list[normalizers.Norma
     return steps
 
 
-def _normalizer(model: Model, steps: list[normalizers.Normalizer], *, prefix: bool) -> normalizers.Normalizer:
+def _normalizer(model: PieceModel, steps: list[normalizers.Normalizer], *, prefix: bool) -> normalizers.Normalizer:
     if model.charsmap:
         steps.append(normalizers.Precompiled(model.charsmap))
     if model.remove_spaces:
@@ -342,7 +350,7 @@ def _normalizer(model: Model, steps: list[normalizers.Normalizer], *, prefix: bo
     return normalizers.Sequence(steps)
 
 
-def _decoder(model: Model) -> decoders.Decoder:
+def _decoder(model: PieceModel) -> decoders.Decoder:
     steps: list[decoders.Decoder] = [decoders.Replace(model.mark, " ")]
     if model.byte_fallback:
         steps.append(decoders.ByteFallback())
@@ -352,7 +360,7 @@ def _decoder(model: Model) -> decoders.Decoder:
     return decoders.Sequence(steps)
 
 
-def _add(library: tokenizers.Tokenizer, model: Model, sentinels: list[str], *, mask: bool) -> None:
+def _add(library: tokenizers.Tokenizer, model: PieceModel, sentinels: list[str], *, mask: bool) -> None:
     """Tokens that are found in a text as they stand. A unigram's user-defined pieces win by their scores instead."""
     special = [name for name, _, kind in model.pieces if kind in (UNKNOWN, CONTROL)]
     special += [*sentinels, *(["<pad>", "<mask>"] if mask else [])]
@@ -362,7 +370,7 @@ def _add(library: tokenizers.Tokenizer, model: Model, sentinels: list[str], *, m
         library.add_tokens([AddedToken(name, normalized=False) for name in own])
 
 
-def _surround(library: tokenizers.Tokenizer, model: Model, kind: str, config: Mapping[str, Any]) -> None:
+def _surround(library: tokenizers.Tokenizer, model: PieceModel, kind: str, config: Mapping[str, Any]) -> None:
     """Put around a text what the tokenizer does and not the family: one family is published with several."""
     if kind == "xlmroberta":
         start, between, end = ["<s>"], ["</s>", "</s>"], ["</s>"]

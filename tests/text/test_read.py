@@ -61,6 +61,14 @@ def test_vocab_txt_is_lowered_as_the_folder_says(
     assert tokenizer.encode(["Cat cat cat Çat"])[0].ids == ids
 
 
+@pytest.mark.parametrize(("said", "ids"), [({}, [0]), ({"do_lower_case": True}, [1])])
+def test_the_models_configuration_may_say_how_vocab_txt_is_lowered(
+    word_folder: Folder, said: dict[str, Any], ids: list[int]
+) -> None:
+    folder = word_folder(["[UNK]", "cat", "Cat"], config={"do_lower_case": False}, tokenizer_config=said)
+    assert Tokenizer.from_folder(folder, Frame()).encode(["CAT"])[0].ids == ids
+
+
 def test_added_tokens_of_old_folders(word_folder: Folder) -> None:
     extra = 16
     tokenizer = Tokenizer.from_folder(word_folder(added_tokens={"<x>": extra, "<y>": extra + 1}), BERT)

@@ -143,6 +143,13 @@ def test_t5_is_that_of_transformers(shared_data: Path, piece_folder: Folder) -> 
     assert [encoding.ids for encoding in ours.encode(texts)] == other(texts).input_ids
     assert ours.encode([("a b", "c")])[0].ids == other("a b", "c").input_ids
     assert (ours.vocab_size, ours.token_id("<extra_id_0>"), ours.token_id("<extra_id_99>")) == (32100, 32099, 32000)
+    for ids in other(sentences(shared_data)[:400]).input_ids:
+        wanted = other.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        assert ours.decode(ids) == wanted
+    ours.save(folder / "new")
+    again = transformers.PreTrainedTokenizerFast.from_pretrained(folder / "new")
+    assert again(texts).input_ids == other(texts).input_ids
+    assert Tokenizer.from_folder(folder / "new", Frame()).frame == ours.frame
 
 
 @pytest.mark.parametrize(
@@ -165,6 +172,14 @@ def test_sentinels_are_as_many_as_the_folder_says(
     if count:
         assert tokenizer.token_id("<extra_id_0>") == plain + count - 1
         assert tokenizer.encode([f"the<extra_id_{count - 1}>"])[0].ids[-1] == plain
+
+
+def test_sentinels_that_are_pieces_already_keep_their_ids(piece_model: Train, piece_folder: Folder) -> None:
+    content = piece_model(user_defined_symbols="<extra_id_0>,<extra_id_1>")
+    size = len(theirs.SentencePieceProcessor(model_proto=content))
+    tokenizer = Tokenizer.from_folder(piece_folder(content, tokenizer_config={"extra_ids": 3}), Frame())
+    assert (tokenizer.vocab_size, tokenizer.token_id("<extra_id_2>")) == (size + 1, size)
+    assert tokenizer.token_id("<extra_id_0>") == 3
 
 
 @pytest.mark.parametrize("count", [-1, 10**9, "many", 1.5])

@@ -115,6 +115,14 @@ def test_files_and_counts_beyond_all_reason_are_refused(little_memory: None, pie
         Tokenizer.from_folder(folder, Frame())
 
 
+def test_pairs_beyond_all_reason_are_refused(little_memory: None, piece_folder: Folder) -> None:
+    """Every prefix and suffix of these is a piece, so that each can be made up in as many ways as it has letters."""
+    names = [first * "a" + second * "b" for first in range(128) for second in range(128) if first + second]
+    folder = piece_folder(message(UNK, *pieces(*names), (2, message((3, 2)))), "tokenizer.model")
+    with pytest.raises(ModelError, match=r"tokenizer\.model: .*made up of more than 1048576 pairs"):
+        Tokenizer.from_folder(folder, Frame())
+
+
 def test_a_folder_in_place_of_the_file_is_no_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "spiece.model").mkdir()
     with pytest.raises(ModelError, match="no tokenizer"):
