@@ -21,7 +21,7 @@ from graft.heads import Answer, Embed, Head, Pooled
 from graft.inference import Progress, check_encodings, choose_device, run_all
 from graft.model.transformer import Transformer
 from graft.sealed import Golden, Settings, Text
-from graft.text import Encoding, Tokenizer
+from graft.text import FILES, Encoding, Tokenizer
 
 
 class Model(nn.Module):
@@ -266,8 +266,7 @@ class Model(nn.Module):
     @property
     def has_tokenizer(self) -> bool:
         """Whether the model's folder brought a tokenizer."""
-        files = ("tokenizer.json", "vocab.txt", "vocab.json")
-        return "tokenizer" in self.__dict__ or any((self.folder / name).is_file() for name in files)
+        return "tokenizer" in self.__dict__ or any((self.folder / name).is_file() for name in FILES)
 
     def _save_weights(self, folder: Path) -> None:
         head, kind = {}, self.head.kind if self.head else "embed"

@@ -128,12 +128,13 @@ def _dtypes(shards: Shards) -> str:
 def _tokenizer(folder: Path) -> str | None:
     """The kind of tokenizer, from whichever of the published files is there."""
     from graft.files import read_json
+    from graft.text import FILES
 
     if (folder / "tokenizer.json").is_file():
         model = read_json(folder / "tokenizer.json").get("model")
         kind = model.get("type") if isinstance(model, dict) else None
         return f"{kind or 'tokenizer'} (tokenizer.json)"
-    return next((f"from {name}" for name in ("vocab.txt", "vocab.json") if (folder / name).is_file()), None)
+    return next((f"from {name}" for name in FILES if (folder / name).is_file()), None)
 
 
 def lines(facts: dict[str, Any]) -> list[tuple[str, str]]:

@@ -25,9 +25,9 @@ from tokenizers import models, processors
 from graft.errors import DataError, ModelError, UsageError, nearest
 from graft.files import replacing, write_json
 from graft.text.frame import Frame, declared, lay, literal, special_tokens, token_types
-from graft.text.read import library_errors, read_config, read_library
+from graft.text.read import FILES, library_errors, read_config, read_library
 
-__all__ = ["TEXT_CHARACTERS", "Encoding", "Frame", "Tokenizer"]
+__all__ = ["FILES", "TEXT_CHARACTERS", "Encoding", "Frame", "Tokenizer"]
 
 TEXT_CHARACTERS = 16 * 2**20
 """Longer texts are refused: one takes some 13 s and 2.5 GiB to encode."""
@@ -93,7 +93,7 @@ class Tokenizer:
 
     @classmethod
     def from_folder(cls, folder: Path, frame: Frame) -> Tokenizer:
-        """Read a model folder's tokenizer.json, else vocab.txt (WordPiece), else vocab.json and merges.txt (BPE).
+        """Read a model folder's tokenizer.json, else vocab.txt, vocab.json with merges.txt, or a SentencePiece file.
 
         Args:
             folder: the model folder.
@@ -111,7 +111,8 @@ class Tokenizer:
             with library_errors(f"{folder}: the tokenizer fails on a short text"):
                 frame = declared(library, literal(frame, library, special_tokens(library, config)))
         tokenizer = cls(library, frame, config)
-        tokenizer._declared = processor
+        if (folder / "tokenizer.json").is_file():
+            tokenizer._declared = processor
         return tokenizer
 
     def with_frame(self, frame: Frame) -> Tokenizer:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from graft.errors import GraftError, ModelError
 from graft.files import JSON_BYTES, read_json
+from graft.text import sentencepiece
 from graft.text.frame import spelled
+from graft.text.sentencepiece import GROWTH
 
-GROWTH = 64
-"""How many times longer a tokenizer's replacements may make a text; in published ones they do not."""
+FILES = ("tokenizer.json", "vocab.txt", "vocab.json", *sentencepiece.FILES)
+"""What a folder's tokenizer is read from: the first of these that is there (vocab.json needs merges.txt beside it)."""
 
 ADDED_OPTIONS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 """What a folder may say of an added token."""
@@ -54,7 +58,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_library(folder: Path, config: dict[str, Any]) -> tokenizers.Tokenizer:
-    """Read tokenizer.json, else vocab.txt (WordPiece), else vocab.json and merges.txt (BPE).
+    """Read tokenizer.json, else vocab.txt (WordPiece), else vocab.json and merges.txt (BPE), else a SentencePiece file.
 
     Args:
         folder: the model folder.
@@ -65,20 +69,40 @@ def read_library(folder: Path, config: dict[str, Any]) -> tokenizers.Tokenizer:
     """
     if (folder / "tokenizer.json").is_file():
         return _current(folder / "tokenizer.json")
+    pieces = next((folder / name for name in sentencepiece.FILES if (folder / name).is_file()), None)
     if (folder / "vocab.txt").is_file():
         library = _word_piece(folder / "vocab.txt", config)
     elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         library = _byte_pairs(folder, config)
+    elif pieces:
+        kind = _kind(folder, config) or ("xlmroberta" if pieces.name == "sentencepiece.bpe.model" else "")
+        with library_errors(f"{pieces}: the tokenizer cannot be built"):
+            library = sentencepiece.build(pieces, kind, config)
     else:
         others = sorted(
             file.name for file in folder.glob("*") if file.name.startswith(("token", "vocab", "merges", "spiece"))
         )
         raise ModelError(
-            f"{folder}: no tokenizer. Looked for tokenizer.json, vocab.txt, and vocab.json with merges.txt; found "
+            f"{folder}: no tokenizer. Looked for tokenizer.json, vocab.txt, vocab.json with merges.txt, "
+            f"{', '.join(sentencepiece.FILES)}; found "
             f"{', '.join(others) or 'nothing of the kind'}. Saving it once with transformers writes tokenizer.json"
         )
     _add_tokens(library, folder, config)
     return library
+
+
+def _model_config(folder: Path) -> dict[str, Any]:
+    return read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+
+
+def _kind(folder: Path, config: Mapping[str, Any]) -> str:
+    """The published tokenizer a folder asks for, as "t5" or "xlmroberta": by its class, else by the model's type."""
+    model = _model_config(folder)
+    for name in (config.get("tokenizer_class"), model.get("tokenizer_class"), model.get("model_type")):
+        kind = re.sub("Tokenizer(Fast)?$|[-_]", "", name).lower() if isinstance(name, str) else ""
+        if kind not in ("", "pretrained", "auto"):
+            return kind
+    return ""
 
 
 def _current(path: Path) -> tokenizers.Tokenizer:
@@ -87,7 +111,8 @@ def _current(path: Path) -> tokenizers.Tokenizer:
         library = tokenizers.Tokenizer.from_file(str(path))
         library.no_truncation()
         library.no_padding()
-    if max(_growth(source.get("normalizer")), _growth(source.get("decoder"))) > GROWTH:
+        growth = max(_growth(source.get("normalizer")), _growth(source.get("decoder")))
+    if growth > GROWTH:
         raise ModelError(
             f"{path}: its replacements can make a text more than {GROWTH} times longer; it is made to do harm"
         )
@@ -105,6 +130,8 @@ def _growth(node: Any) -> int:
     if not isinstance(node, dict):
         return 1
     own = len(node["content"]) if node.get("type") == "Replace" else 1
+    if node.get("type") == "Precompiled":
+        own = sentencepiece.growth(base64.b64decode(node["precompiled_charsmap"]))
     return max(1, own) * _growth(list(node.values()))
 
 
@@ -125,7 +152,7 @@ def _word_piece(path: Path, config: dict[str, Any]) -> tokenizers.Tokenizer:
     vocab = {token: index for index, token in enumerate(_lines(path))}
     # Old folders do not all say whether they are cased. A vocabulary that has words with capitals is.
     cased = any(token != token.lower() for token in vocab if not token.startswith(("[", "<")))
-    config.setdefault("do_lower_case", not cased)
+    config.setdefault("do_lower_case", _model_config(path.parent).get("do_lower_case", not cased))
     unknown = spelled(config.get("unk_token")) or "[UNK]"
     with library_errors(f"{path}: the tokenizer cannot be built"):
         library = tokenizers.Tokenizer(models.WordPiece(vocab, unk_token=unknown, max_input_chars_per_word=100))
@@ -151,11 +178,14 @@ def _byte_pairs(folder: Path, config: Mapping[str, Any]) -> tokenizers.Tokenizer
                 )
             merges.append((pair[0], pair[1]))
     with library_errors(f"{folder}: vocab.json and merges.txt make no tokenizer"):
-        if "<unk>" in vocab and any(token.endswith("</w>") for token in vocab):
+        kind = _kind(folder, config)
+        if kind == "openaigpt" or not kind and "<unk>" in vocab and any(token.endswith("</w>") for token in vocab):
             return _openai_gpt(vocab, merges)
         library = tokenizers.Tokenizer(models.BPE(vocab, merges))
         library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=config.get("add_prefix_space") is True)
         library.decoder = decoders.ByteLevel()
+        if "<mask>" in vocab:  # RoBERTa's mask takes the space before it along
+            library.add_special_tokens([tokenizers.AddedToken("<mask>", lstrip=True, normalized=False, special=True)])
     return library
 
 

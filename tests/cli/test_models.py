@@ -94,6 +94,14 @@ def test_show_an_adapted_model(graft: Run, adapted: Path):
     assert (facts["task"], facts["head"], facts["labels"]) == ("classify", "classify", ["cat", "dog"])
 
 
+@pytest.mark.parametrize("name", ["vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model"])
+def test_show_names_the_file_of_an_old_tokenizer(graft: Run, damaged: Path, name: str):
+    (damaged / "tokenizer.json").unlink()
+    assert graft("show", damaged, "--json").json["tokenizer"] is None
+    (damaged / name).write_bytes(b"")
+    assert graft("show", damaged, "--json").json["tokenizer"] == f"from {name}"
+
+
 def test_show_loads_no_weights(graft: Run, damaged: Path):
     """A header alone is enough: the numbers themselves may be missing from the disk (a sparse file)."""
     import os

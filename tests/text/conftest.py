@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +86,43 @@ def byte_level() -> Callable[[], tokenizers.Tokenizer]:
         return library
 
     return train
+
+
+SENTENCES = [
+    "the cat sat on the mat, then the cat ate the rat.",
+    "Über naïve cafés: 12,345 of 3, and ``quoted'' words!",
+    "中文字 и русский текст, γράμματα; the  end (of it) £5 – “so”",
+]
+"""What small SentencePiece models are trained on."""
+
+
+@pytest.fixture(scope="session")
+def piece_model() -> Callable[..., bytes]:
+    """Train a small SentencePiece model: options of its trainer in, the file's content out."""
+    import io
+
+    import sentencepiece
+
+    @cache
+    def train(**options: Any) -> bytes:
+        written = io.BytesIO()
+        options = {"vocab_size": 400, "hard_vocab_limit": False, **options}
+        if options.get("model_type") == "bpe":
+            options["vocab_size"] = 150 + 256 * options.get("byte_fallback", False)
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(SENTENCES * 20), model_writer=written, minloglevel=2, **options
+        )
+        return written.getvalue()
+
+    return train
+
+
+@pytest.fixture
+def piece_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Write a folder with one SentencePiece file, with further JSON files by name."""
+
+    def write(content: bytes, file: str = "spiece.model", **files: Any) -> Path:
+        tmp_path.joinpath(file).write_bytes(content)
+        return write_json(tmp_path, files)
+
+    return write

@@ -61,6 +61,14 @@ def test_vocab_txt_is_lowered_as_the_folder_says(
     assert tokenizer.encode(["Cat cat cat Çat"])[0].ids == ids
 
 
+@pytest.mark.parametrize(("said", "ids"), [({}, [0]), ({"do_lower_case": True}, [1])])
+def test_the_models_configuration_may_say_how_vocab_txt_is_lowered(
+    word_folder: Folder, said: dict[str, Any], ids: list[int]
+) -> None:
+    folder = word_folder(["[UNK]", "cat", "Cat"], config={"do_lower_case": False}, tokenizer_config=said)
+    assert Tokenizer.from_folder(folder, Frame()).encode(["CAT"])[0].ids == ids
+
+
 def test_added_tokens_of_old_folders(word_folder: Folder) -> None:
     extra = 16
     tokenizer = Tokenizer.from_folder(word_folder(added_tokens={"<x>": extra, "<y>": extra + 1}), BERT)
@@ -99,6 +107,43 @@ def test_vocab_json_of_gpt1_is_by_characters(tmp_path: Path) -> None:
     assert tokenizer.decode([5, 7]) == "cat !"
 
 
+GPT1_PAIRS = ({"c": 1, "a": 2, "t</w>": 3, "ca": 4, "<unk>": 0, "t": 6, "Ġ": 5}, "#version: 0.2\nc a\n")
+
+
+@pytest.mark.parametrize(
+    ("files", "ids"),
+    [
+        ({"tokenizer_config": {"tokenizer_class": "OpenAIGPTTokenizer"}}, [4, 3, 0, 0]),
+        ({"config": {"model_type": "openai-gpt"}}, [4, 3, 0, 0]),
+        (
+            {"config": {"model_type": "gpt2"}, "tokenizer_config": {"tokenizer_class": "OpenAIGPTTokenizerFast"}},
+            [4, 3, 0, 0],
+        ),
+        ({}, [4, 3, 0, 0]),
+        ({"config": {"model_type": "gpt2"}}, [4, 6, 5]),
+        ({"config": {"model_type": "openai-gpt"}, "tokenizer_config": {"tokenizer_class": "GPT2Tokenizer"}}, [4, 6, 5]),
+    ],
+)
+def test_the_folder_says_whether_pairs_are_of_gpt1(tmp_path: Path, files: Any, ids: list[int]) -> None:
+    for name, content in files.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    tokenizer = Tokenizer.from_folder(write_pairs(tmp_path, *GPT1_PAIRS), Frame())
+    assert tokenizer.encode(["cat 🦙x" if ids[-1] == 0 else "cat "])[0].ids == ids
+
+
+@pytest.mark.parametrize("config", [{}, {"mask_token": "<mask>"}])
+def test_the_mask_of_old_roberta_folders_takes_the_space_before_it(
+    byte_level: Library, tmp_path: Path, config: Any
+) -> None:
+    model = json.loads(byte_level().to_str())["model"]
+    merges = "".join(" ".join(pair) + "\n" for pair in model["merges"])
+    write_pairs(tmp_path, {**model["vocab"], "<mask>": len(model["vocab"])}, merges)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    tokenizer = Tokenizer.from_folder(tmp_path, Frame())
+    ids = tokenizer.encode(["the <mask> cat"])[0].ids
+    assert tokenizer.decode(ids, special=True) == "the<mask> cat"
+
+
 @pytest.mark.parametrize(
     ("vocab", "merges", "message"),
     [
@@ -125,9 +170,12 @@ def test_a_vocabulary_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
 
 
 def test_no_tokenizer_names_what_was_looked_for_and_found(tmp_path: Path) -> None:
-    (tmp_path / "spiece.model").write_bytes(b"")
+    (tmp_path / "tokenizer.bin").write_bytes(b"")
     (tmp_path / "vocab.json").write_text("{}", encoding="utf-8")
-    expected = r"tokenizer\.json, vocab\.txt, and vocab\.json with merges\.txt; found spiece\.model, vocab\.json\. Sav"
+    expected = (
+        r"Looked for tokenizer\.json, vocab\.txt, vocab\.json with merges\.txt, "
+        r"spiece\.model, sentencepiece\.bpe\.model, tokenizer\.model; found tokenizer\.bin, vocab\.json\. Sav"
+    )
     with pytest.raises(ModelError, match=expected):
         Tokenizer.from_folder(tmp_path, Frame())
 
@@ -196,16 +244,57 @@ def test_a_word_without_an_unknown_token_is_an_error(json_folder: Folder) -> Non
         tokenizer.encode(["b"])
 
 
+@pytest.mark.parametrize(("longest", "refused"), [(64, False), (65, True)])
+def test_tables_of_replacements_that_multiply_are_refused(
+    json_folder: Folder, byte_level: Library, longest: int, refused: bool
+) -> None:
+    library = byte_level()
+    trie = bytes(4 * 256)
+    table = len(trie).to_bytes(4, "little") + trie + b"a" * longest + b"\0"
+    library.normalizer = normalizers.Sequence([normalizers.Precompiled(table)])
+    folder = json_folder(library)
+    if refused:
+        with pytest.raises(ModelError, match="more than 64 times longer"):
+            Tokenizer.from_folder(folder, Frame())
+    else:
+        assert Tokenizer.from_folder(folder, Frame()).encode(["the"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "unit",
-    [" ", "a", "\r\n", "'", "1", "e\u0301\u0301", "中", "🦙", "\u200d", "a ", "[SEP]", "<|endoftext|>", "'s", "\u0301"],
+    [
+        " ",
+        "a",
+        "\r\n",
+        "'",
+        "1",
+        "e\u0301\u0301",
+        "中",
+        "🦙",
+        "\u200d",
+        "a ",
+        "[SEP]",
+        "<|endoftext|>",
+        "'s",
+        "\u0301",
+        "▁",
+    ],
     ids=ascii,
 )
-@pytest.mark.parametrize("kind", ["word pieces", "byte pairs"])
-def test_time_is_linear_in_the_text(word_folder: Folder, byte_level: Library, kind: str, unit: str) -> None:
+@pytest.mark.parametrize("kind", ["word pieces", "byte pairs", "unigram", "bpe"])
+def test_time_is_linear_in_the_text(
+    word_folder: Folder,
+    piece_folder: Folder,
+    piece_model: Callable[..., bytes],
+    byte_level: Library,
+    kind: str,
+    unit: str,
+) -> None:
     if kind == "word pieces":
         tokenizer = Tokenizer.from_folder(word_folder(), BERT)
+    elif kind in ("unigram", "bpe"):
+        tokenizer = Tokenizer.from_folder(piece_folder(piece_model(model_type=kind)), Frame())
     else:
         tokenizer = Tokenizer(byte_level(), Frame())
     characters = 25_000 // len(unit[0].encode())
