@@ -210,13 +210,15 @@ class PredictNext(Head):
 
     kind = "next"
 
-    def __init__(self, embedding: nn.Embedding, *, tied: bool = True) -> None:
+    def __init__(self, embedding: nn.Embedding, *, tied: bool = True, bias: bool = False) -> None:
         super().__init__()
         self.tied = tied
         vocab_size, size = embedding.weight.shape
         self.output = nn.Linear(size, vocab_size, bias=False, device="meta" if tied else None)
         if tied:
             self.output.weight = embedding.weight
+        if bias:
+            self.output.bias = nn.Parameter(torch.zeros(vocab_size))
 
     def forward(self, hidden_TD: Tensor, batch: Packed) -> Tensor:
         """(T, D) -> (T, V), float32."""

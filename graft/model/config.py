@@ -14,6 +14,9 @@ LARGEST_BYTES = 2**42
 LINEARS = ("query", "key", "value", "output", "gate", "up", "down")
 """The linear layers of a block."""
 
+UNLIMITED = 2**31
+"""The longest sequence of models without one: more than any machine holds."""
+
 MOST_LAYERS = 1024
 """Building a layer takes time before any weight is read; published models have up to some 130."""
 
@@ -72,7 +75,7 @@ class Config:
         head_size: K; 0 means hidden_size / heads.
         key_heads: heads of keys and values, shared by groups of query heads (Ainslie et al. 2023); 0 means `heads`.
         feed_forward_size: F.
-        positions: the longest sequence; with learned positions, the rows of their table.
+        positions: the longest sequence, or UNLIMITED; with learned positions, the rows of their table.
         position_kind: "learned" (a table), "rotary", or "none" where attention itself knows (T5, XLNet).
         position_offset: rows of the table before position 0.
         rotary: how rotary positions turn.
