@@ -15,7 +15,10 @@ from torch import Tensor
 
 from graft.batch import pack
 from graft.errors import DataError, ModelError
+from graft.generate.cache import StaticCache
 from graft.grafted import Model, load
+from graft.model.transformer import Memory
+from graft.sealed import Settings
 from graft.weights import write
 
 LENGTHS = (7, 2, 40, 8, 23, 17)
@@ -197,3 +200,41 @@ def test_what_looks_back_at_earlier_passes_is_handed_on(tiny, tmp_path: Path):
     model = load(edited(tiny("xlnet-classify").folder, tmp_path, mem_len=384, reuse_len=256), "float32")
     saved = json.loads((model.save(tmp_path / "out") / "config.json").read_text())
     assert (saved["mem_len"], saved["reuse_len"], saved["summary_last_dropout"]) == (384, 256, 0.2)
+
+
+def test_no_longest_input(tiny, tmp_path: Path):
+    model = load(tiny("xlnet-classify").folder, "float32")
+    text = "a " * 600
+    assert (model.limit, model(text).truncated_tokens) == (None, 0)
+    assert len(model.encode([text])[0].ids) == 602
+    model.settings = Settings(limit=20)
+    assert (model.limit, model(text).truncated_tokens) == (20, 582)
+    model = load(tiny("xlnet").folder, "float32")
+    model.graft("embed")
+    out = model.save(tmp_path / "out")
+    assert json.loads((out / "sentence_bert_config.json").read_text())["max_seq_length"] is None
+    assert load(out).limit is None
+
+
+def test_special_tokens_come_last_and_types_follow(tiny):
+    made = tiny("xlnet-classify")
+    model = load(made.folder, "float32")
+    vocabulary = {name: model.tokenizer.encode([name])[0].ids[0] for name in "abc"}
+    encoding = model.encode([("a b", "c")])[0]
+    special = [encoding.ids[2], encoding.ids[4], encoding.ids[5]]  # this tokenizer calls them [SEP], [SEP] and [CLS]
+    assert encoding.ids == [vocabulary["a"], vocabulary["b"], special[0], vocabulary["c"], *special[1:]]
+    assert special[0] == special[1] != special[2]
+    assert encoding.types == [0, 0, 0, 1, 1, 2]
+    with torch.inference_mode():
+        theirs = made.theirs(torch.tensor([encoding.ids]), token_type_ids=torch.tensor([encoding.types])).logits
+    expected = torch.softmax(theirs[0], -1).tolist()
+    assert list(model(("a b", "c")).probabilities.values()) == pytest.approx(expected, abs=1e-5)
+
+
+def test_it_works_alone(tiny):
+    backbone = load(tiny("xlnet").folder, "float32").backbone
+    batch = pack(draw()[0])
+    with pytest.raises(ModelError, match="XLNet looks both ways: it has no cache of earlier tokens"):
+        backbone(batch, memory=Memory(batch, backbone(batch)))
+    with pytest.raises(ModelError, match="XLNet looks both ways"):
+        backbone(batch, cache=StaticCache(backbone.config, slots=6, length=40, dtype=torch.float32))
