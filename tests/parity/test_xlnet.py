@@ -17,8 +17,10 @@ from graft.batch import pack
 from graft.errors import DataError, ModelError
 from graft.generate.cache import StaticCache
 from graft.grafted import Model, load
+from graft.heads import Embed
 from graft.model.transformer import Memory
 from graft.sealed import Settings
+from graft.transfer.probe import SLOPE, Probe
 from graft.weights import write
 
 LENGTHS = (7, 2, 40, 8, 23, 17)
@@ -238,3 +240,21 @@ def test_it_works_alone(tiny):
         backbone(batch, memory=Memory(batch, backbone(batch)))
     with pytest.raises(ModelError, match="XLNet looks both ways"):
         backbone(batch, cache=StaticCache(backbone.config, slots=6, length=40, dtype=torch.float32))
+
+
+def test_a_probe_is_a_published_classifier(tiny, tmp_path: Path):
+    """The block a probe appends hands the last token the mean of all, whatever distances and segments say."""
+    model, (ids, types) = load(tiny("xlnet").folder, "float32"), draw(tuple(range(3, 23)))
+    means = torch.stack(model.pooled(ids, types, Embed(pool="mean", normalize=False)))
+    model.graft("classify", labels=("cold", "warm"))
+    Probe().solve(model, ids, types, torch.arange(len(ids)) % 2)
+    theirs = type(tiny("xlnet-classify").theirs).from_pretrained(model.save(tmp_path / "out")).eval()
+    with torch.inference_mode():
+        features = torch.tanh(SLOPE * torch.nn.functional.layer_norm(means, means.shape[-1:], eps=1e-12))
+        ours, expected = model(pack(ids, types)), model.head.output(features)
+        opened = [
+            theirs(torch.tensor([one]), token_type_ids=torch.tensor([kinds])).logits[0]
+            for one, kinds in zip(ids, types, strict=True)
+        ]
+    assert float((ours - expected).abs().max()) < 1e-4 * float(expected.abs().max())
+    assert float((ours - torch.stack(opened)).abs().max()) < 1e-4 * float(expected.abs().max())
