@@ -206,7 +206,10 @@ class Embed(Head):
 
 
 class PredictNext(Head):
-    """The next token's logits at every token. Tied: the output matrix is the token embedding itself."""
+    """The next token's logits at every token. Tied: the output matrix is the token embedding itself.
+
+    XLNet's, with a bias, are those of the token whose position a state was made for (`XLNet.predict`).
+    """
 
     kind = "next"
 

@@ -79,7 +79,7 @@ class Config:
         position_kind: "learned" (a table), "rotary", or "none" where attention itself knows (T5, XLNet).
         position_offset: rows of the table before position 0.
         rotary: how rotary positions turn.
-        token_types: rows of the token-type embedding; 0 means there is none.
+        token_types: how many there are, and rows of their embedding; 0 means there are none.
         causal: a token sees only itself and those before it.
         windows: for each layer in turn, repeated as needed: how many tokens one sees, itself included; 0 means all.
         scale: factor on attention scores; 0 means 1 / sqrt(K).

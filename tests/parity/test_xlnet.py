@@ -150,6 +150,18 @@ def test_loss_and_gradients_of_a_training_step(tiny, name: str):
     same_gradients(model, made.theirs)
 
 
+def test_hidden_states_of_every_layer_without_types(tiny):
+    made, layers = tiny("xlnet"), []
+    with torch.inference_mode():
+        load(made.folder, "float32").backbone(pack(draw()[0]), layers=layers)
+        theirs = [made.theirs(torch.tensor([ids]), output_hidden_states=True).hidden_states for ids in draw()[0]]
+    assert len(layers) == len(theirs[0]) == 4
+    for number, ours in enumerate(layers):
+        expected = torch.cat([one[number][0] for one in theirs])
+        assert ours.shape == expected.shape
+        assert float((ours - expected).abs().max()) < 1e-5, f"layer {number}"
+
+
 def test_segments_matter_and_their_numbers_do_not(tiny):
     model = load(tiny("xlnet").folder, "float32")
     ids = draw((9,))[0]
