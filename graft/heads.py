@@ -265,10 +265,15 @@ def make(kind: str, options: Mapping[str, Any], embedding: nn.Embedding) -> Head
 
 
 def initialize(head: Head, deviation: float) -> None:
-    """Fresh linear layers: normal weights of the given standard deviation, biases zero (Devlin et al. 2019)."""
+    """Fresh linear layers: normal weights of the given standard deviation, biases zero (Devlin et al. 2019).
+
+    A tied matrix is the backbone's and stays as it is.
+    """
+    tied = head.output if getattr(head, "tied", False) else None
     for layer in head.modules():
         if isinstance(layer, nn.Linear):
-            nn.init.normal_(layer.weight, std=deviation)
+            if layer is not tied:
+                nn.init.normal_(layer.weight, std=deviation)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 

@@ -319,3 +319,15 @@ def test_the_tied_matrix_is_one(tiny):
     assert isinstance(tied.head, PredictNext)
     assert tied.head.output.weight is tied.backbone.token_embedding.weight
     assert not torch.equal(untied.head.output.weight, untied.backbone.token_embedding.weight)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "xlnet"])
+def test_a_fresh_tied_head_leaves_the_token_embedding_alone(tiny, tmp_path: Path, name: str):
+    made = tiny(name)
+    model = load(made.folder, "float32")
+    before = model.backbone.token_embedding.weight.detach().clone()
+    model.graft("next")
+    assert torch.equal(model.backbone.token_embedding.weight, before)
+    theirs = getattr(transformers, model.family.architecture("next")).from_pretrained(model.save(tmp_path / "out"))
+    ids = draw((12,), 96)[0]
+    assert worst(model.logits([ids])[0], alone(theirs.eval(), ids).logits[0]) < 1e-5
