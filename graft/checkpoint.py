@@ -43,6 +43,9 @@ KEPT = (
     "decoder_start_token_id",
     "tie_word_embeddings",
     "classifier_dropout",
+    "summary_last_dropout",
+    "mem_len",
+    "reuse_len",
 )
 """Entries of a published configuration handed on as they are. Nothing else is copied from an untrusted file."""
 
@@ -218,6 +221,8 @@ def _misshaped(shards: Shards, found: list[Match], own: Mapping[str, torch.Size]
         entry = shards.entries[one.theirs]
         shape = one.shapes(entry.shape)
         wrong = next((own[name] for name in one.names if name in own and tuple(own[name]) != shape), None)
+        if wrong is None and one.folded and tuple(entry.shape[1:]) != tuple(own[one.folded]):
+            wrong = torch.Size((entry.shape[0], *own[one.folded]))
         if wrong is not None:
             faults.append(f"{one.theirs} has shape {list(entry.shape)}, the configuration asks for {list(wrong)}")
         if not entry.dtype.is_floating_point:

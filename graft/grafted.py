@@ -19,6 +19,7 @@ from graft.families import Family
 from graft.files import replacing
 from graft.heads import Answer, Embed, Head, Pooled
 from graft.inference import Progress, check_encodings, choose_device, run_all
+from graft.model.config import UNLIMITED
 from graft.model.transformer import Transformer
 from graft.sealed import Golden, Settings, Text
 from graft.text import FILES, Encoding, Tokenizer
@@ -62,9 +63,10 @@ class Model(nn.Module):
         return self.backbone.token_embedding.weight.device
 
     @property
-    def limit(self) -> int:
-        """Longest input in tokens, special tokens included."""
-        return min(self.settings.limit or self.backbone.config.positions, self.backbone.config.positions)
+    def limit(self) -> int | None:
+        """Longest input in tokens, special tokens included; None where nothing sets one."""
+        least = min(self.settings.limit or UNLIMITED, self.backbone.config.positions)
+        return None if least == UNLIMITED else least
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -275,8 +277,9 @@ class Model(nn.Module):
         else:
             architecture = self.family.architecture("classify" if kind == "regress" else kind)
             assert self.head is not None
-            tied = getattr(self.head, "tied", False)
-            head = {} if tied else dict(self.head.state_dict())
+            head = dict(self.head.state_dict())
+            if getattr(self.head, "tied", False):
+                del head["output.weight"]  # it is the token embedding
         checkpoint.save(
             folder,
             family=self.family,
@@ -359,11 +362,11 @@ def _head(folder: Path, loaded: checkpoint.Loaded) -> tuple[Head | None, dict[st
         head = heads.make(grafting.kind, options, embedding)
     own, given = head.state_dict(), loaded.head
     if getattr(head, "tied", False):
-        if not all(torch.equal(tensor, embedding.weight) for tensor in given.values()):
+        if not torch.equal(given.get("output.weight", embedding.weight), embedding.weight):
             raise ModelError(
                 f"{folder}: config.json ties the output matrix to the token embedding, the file has another"
             )
-        return head.eval(), {}
+        given = given | {"output.weight": embedding.weight}
     heads.check_shapes(folder, own, given, [f"{name} is missing" for name in own if name not in given])
     head.load_state_dict({name: given[name] for name in own}, assign=True)
     return head.eval(), {name: tensor for name, tensor in given.items() if name not in own}

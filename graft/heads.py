@@ -206,17 +206,22 @@ class Embed(Head):
 
 
 class PredictNext(Head):
-    """The next token's logits at every token. Tied: the output matrix is the token embedding itself."""
+    """The next token's logits at every token. Tied: the output matrix is the token embedding itself.
+
+    XLNet's, with a bias, are those of the token whose position a state was made for (`XLNet.predict`).
+    """
 
     kind = "next"
 
-    def __init__(self, embedding: nn.Embedding, *, tied: bool = True) -> None:
+    def __init__(self, embedding: nn.Embedding, *, tied: bool = True, bias: bool = False) -> None:
         super().__init__()
         self.tied = tied
         vocab_size, size = embedding.weight.shape
         self.output = nn.Linear(size, vocab_size, bias=False, device="meta" if tied else None)
         if tied:
             self.output.weight = embedding.weight
+        if bias:
+            self.output.bias = nn.Parameter(torch.zeros(vocab_size))
 
     def forward(self, hidden_TD: Tensor, batch: Packed) -> Tensor:
         """(T, D) -> (T, V), float32."""
@@ -260,10 +265,15 @@ def make(kind: str, options: Mapping[str, Any], embedding: nn.Embedding) -> Head
 
 
 def initialize(head: Head, deviation: float) -> None:
-    """Fresh linear layers: normal weights of the given standard deviation, biases zero (Devlin et al. 2019)."""
+    """Fresh linear layers: normal weights of the given standard deviation, biases zero (Devlin et al. 2019).
+
+    A tied matrix is the backbone's and stays as it is.
+    """
+    tied = head.output if getattr(head, "tied", False) else None
     for layer in head.modules():
         if isinstance(layer, nn.Linear):
-            nn.init.normal_(layer.weight, std=deviation)
+            if layer is not tied:
+                nn.init.normal_(layer.weight, std=deviation)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 

@@ -53,7 +53,7 @@ def limit(folder: Path) -> int | None:
     return stated if isinstance(stated, int) and stated > 0 else None
 
 
-def write(folder: Path, head: Embed, size: int, limit: int) -> None:
+def write(folder: Path, head: Embed, size: int, limit: int | None) -> None:
     """The files by which sentence-transformers opens the folder."""
     kinds = ["Transformer", "Pooling", *(["Normalize"] if head.normalize else [])]
     modules = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -26,12 +27,14 @@ class Rule:
             is known and not needed.
         transposed: the file stores (inputs, outputs), ours is (outputs, inputs).
         optional: a file without it is complete.
+        folded: the file stores the last dimension as several; our tensor of this name has them as its shape.
     """
 
     theirs: str
     ours: str | tuple[str, ...] | None
     transposed: bool = False
     optional: bool = False
+    folded: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,21 +62,24 @@ def prefixed(rules: Sequence[Rule], prefix: str) -> list[Rule]:
 
 @dataclass(frozen=True)
 class Match:
-    """A tensor of a file and the rule that places it."""
+    """A tensor of a file and the rule that places it; where it is folded, our tensor that says how."""
 
     theirs: str
     names: tuple[str, ...]
     rule: Rule
+    folded: str = ""
 
     def shapes(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Shape of each of our parts, for a tensor of the file's shape."""
-        turned = tuple(reversed(shape)) if self.rule.transposed else tuple(shape)
+        flat = (shape[0], math.prod(shape[1:])) if self.folded and shape else tuple(shape)
+        turned = tuple(reversed(flat)) if self.rule.transposed else flat
         parts = len(self.names)
         return (turned[0] // parts, *turned[1:]) if parts > 1 and turned and turned[0] % parts == 0 else turned
 
     def parts(self, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Our names with views of the file's tensor, one for each."""
-        turned = tensor.t() if self.rule.transposed else tensor
+        flat = tensor.flatten(1) if self.folded else tensor
+        turned = flat.t() if self.rule.transposed else flat
         yield from zip(self.names, turned.chunk(len(self.names)) if len(self.names) > 1 else [turned], strict=True)
 
 
@@ -110,7 +116,7 @@ def match(
         if rule is None or any(one not in wanted and not rule.optional for one in ours):
             strangers.append(name)
         elif ours:
-            found.append(Match(name, ours, rule))
+            found.append(Match(name, ours, rule, rule.folded.format(**numbers)))
     placed = Counter(name for one in found for name in one.names)
     faults = {
         "tensors without a place in this model": strangers,
@@ -142,14 +148,16 @@ def write(rules: Sequence[Rule], tensors: Mapping[str, Tensor]) -> dict[str, Ten
         if rule is None:
             homeless.append(name)
             continue
-        parts = [one.format(**numbers) for one in rule.names]
-        lacking = [part for part in parts if part not in tensors]
+        parts, folded = [one.format(**numbers) for one in rule.names], rule.folded.format(**numbers)
+        lacking = [part for part in (*parts, folded) if part and part not in tensors]
         if lacking:
             raise ModelError(f"{rule.theirs.format(**numbers)} lacks {listed(lacking)}")
         if name != parts[0]:
             continue
         joined = torch.cat([tensors[part] for part in parts]) if len(parts) > 1 else tensors[name]
-        published[rule.theirs.format(**numbers)] = (joined.t() if rule.transposed else joined).contiguous()
+        turned = joined.t() if rule.transposed else joined
+        shaped = turned.unflatten(-1, tensors[folded].shape) if folded else turned  # type: ignore[no-untyped-call]
+        published[rule.theirs.format(**numbers)] = shaped.contiguous()
     if homeless:
         raise ModelError(f"no published name for {listed(homeless)}: this family cannot hold them")
     return published

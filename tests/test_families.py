@@ -33,6 +33,7 @@ DEFAULTS = {
     "qwen3": transformers.Qwen3Config,
     "roberta": transformers.RobertaConfig,
     "xlm_roberta": transformers.XLMRobertaConfig,
+    "xlnet": transformers.XLNetConfig,
 }
 EXPERTS = ("num_local_experts", "num_experts", "num_experts_per_tok")
 MORE = (*EXPERTS, "moe_intermediate_size", "shared_expert_intermediate_size", "num_key_value_heads", "rope_parameters")
@@ -131,11 +132,17 @@ def unprefixed(tensors: dict[str, Any]) -> dict[str, Any]:
     return {name.removeprefix("transformer.").removeprefix("bert."): tensor for name, tensor in tensors.items()}
 
 
+def with_tied_matrix(tensors: dict[str, Any]) -> dict[str, Any]:
+    return tensors | {"lm_loss.weight": tensors["transformer.word_embedding.weight"].clone()}
+
+
 OLD: list[tuple[str, Callable[[dict[str, Any]], dict[str, Any]]]] = [
     ("gpt2-lm", lambda tensors: tensors | BUFFERS["gpt2-lm"]),
     ("gpt2-lm", lambda tensors: unprefixed(tensors | BUFFERS["gpt2-lm"])),
     ("gpt2-lm", lambda tensors: tensors | {"lm_head.weight": tensors["transformer.wte.weight"].clone()}),
     ("gpt2-untied", unprefixed),
+    ("xlnet-lm", with_tied_matrix),
+    ("xlnet-classify", unprefixed),
     ("bert-classify", lambda tensors: tensors | BUFFERS["bert-classify"]),
     ("bert-classify", unprefixed),
 ]

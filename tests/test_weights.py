@@ -137,5 +137,42 @@ def test_many_tensors_take_no_quadratic_time():
     assert (len(found), wrong) == (100_000, [])
 
 
+FOLDED = [
+    Rule("h.{n}.q", "blocks.{n}.query", transposed=True, folded="blocks.{n}.bias"),
+    Rule("h.{n}.o", "blocks.{n}.output", folded="blocks.{n}.bias"),
+    Rule("h.{n}.b", "blocks.{n}.bias"),
+]
+
+
+def test_folded_dimensions_there_and_back_bit_for_bit():
+    """Three heads of two: the file has (inputs, heads, head size)."""
+    own = {
+        "blocks.0.query": torch.randn(6, 5),
+        "blocks.0.output": torch.randn(5, 6),
+        "blocks.0.bias": torch.randn(3, 2),
+    }
+    published = write(FOLDED, own)
+    assert {name: tuple(one.shape) for name, one in published.items()} == {
+        "h.0.q": (5, 3, 2),
+        "h.0.o": (5, 3, 2),
+        "h.0.b": (3, 2),
+    }
+    assert torch.equal(published["h.0.q"][4, 1], own["blocks.0.query"][2:4, 4])
+    assert torch.equal(published["h.0.o"][4, 1], own["blocks.0.output"][4, 2:4])
+    found, wrong = match(FOLDED, published, own)
+    assert wrong == []
+    for one in found:
+        assert one.folded == ("" if one.theirs == "h.0.b" else "blocks.0.bias")
+        ((name, part),) = one.parts(published[one.theirs])
+        assert torch.equal(part, own[name])
+        assert one.shapes(published[one.theirs].shape) == tuple(own[name].shape)
+        assert one.shapes(()) == ()
+
+
+def test_a_folded_tensor_needs_the_one_that_says_how():
+    with pytest.raises(ModelError, match=r"h\.0\.q lacks blocks\.0\.bias"):
+        write(FOLDED, {"blocks.0.query": torch.randn(6, 5)})
+
+
 def test_prefixed():
     assert [rule.theirs for rule in prefixed(linear("norm", "norm"), "bert.")] == ["bert.norm.weight", "bert.norm.bias"]

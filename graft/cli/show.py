@@ -66,7 +66,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "hidden_size": config.hidden_size,
         "attention_heads": config.heads,
         "feed_forward_size": config.feed_forward_size,
-        "context_length": config.positions,
+        "context_length": _tokens(config.positions),
         "limit": _limit(folder, settings.limit, config.positions),
         "vocab_size": config.vocab_size,
         "dtype_on_disk": _dtypes(shards),
@@ -111,11 +111,18 @@ def _part(name: str, *, headless: bool) -> str:
     return "final_norm" if name.startswith("backbone.final_norm") else "embeddings"
 
 
-def _limit(folder: Path, limit: int | None, positions: int) -> int:
+def _limit(folder: Path, limit: int | None, positions: int) -> int | None:
     """Tokens a text may have: as graft.json says, else as sentence-transformers' file says, else all positions."""
     from graft import pooling
 
-    return min(limit or pooling.limit(folder) or positions, positions)
+    return _tokens(min(limit or pooling.limit(folder) or positions, positions))
+
+
+def _tokens(positions: int) -> int | None:
+    """A number of tokens; None where a model sets no limit."""
+    from graft.model.config import UNLIMITED
+
+    return None if positions == UNLIMITED else positions
 
 
 def _dtypes(shards: Shards) -> str:
@@ -142,8 +149,8 @@ def lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     parts = {name: count for name, count in facts["parameters"].items() if count and name != "total"}
     memory = ", ".join(f"{size(count)} {name}" for name, count in facts["memory_bytes"].items())
     revision = f" {facts['revision']}" if facts["revision"] else ""
-    context = f"{facts['context_length']:,} tokens"
-    if facts["limit"] < facts["context_length"]:
+    context = f"{facts['context_length']:,} tokens" if facts["context_length"] else "no limit"
+    if facts["limit"] != facts["context_length"]:
         context += f", texts cut at {facts['limit']:,}"
     shown = {
         "model": facts["model"],
@@ -179,8 +186,8 @@ def _head_line(facts: dict[str, Any]) -> str:
 def drawing(config: Config, kind: str | None, options: dict[str, Any]) -> list[str]:
     """The flow through the model, one block drawn out: what is added to what, and where it is normalized."""
     before, after = ("norm -> ", []) if config.norm == "pre" else ("", ["  norm"])
-    learned = ["position"] if config.position_kind == "learned" else []
-    embeddings = ["token", *learned, *(["type"] if config.token_types else [])]
+    learned = config.position_kind == "learned"
+    embeddings = ["token", *["position"] * learned, *["type"] * (learned and config.token_types > 0)]
     drawn = [f"{' + '.join(embeddings)} embedding{' -> norm' if config.embedding_norm else ''}"]
     arrows = [f"    |--> {before}{step} " for step in (_attention(config), _feed_forward(config))]
     width = max(DRAWN, *(len(arrow) + 1 for arrow in arrows))

@@ -14,6 +14,9 @@ LARGEST_BYTES = 2**42
 LINEARS = ("query", "key", "value", "output", "gate", "up", "down")
 """The linear layers of a block."""
 
+UNLIMITED = 2**31
+"""The longest sequence of models without one: more than any machine holds."""
+
 MOST_LAYERS = 1024
 """Building a layer takes time before any weight is read; published models have up to some 130."""
 
@@ -72,11 +75,11 @@ class Config:
         head_size: K; 0 means hidden_size / heads.
         key_heads: heads of keys and values, shared by groups of query heads (Ainslie et al. 2023); 0 means `heads`.
         feed_forward_size: F.
-        positions: the longest sequence; with learned positions, the rows of their table.
+        positions: the longest sequence, or UNLIMITED; with learned positions, the rows of their table.
         position_kind: "learned" (a table), "rotary", or "none" where attention itself knows (T5, XLNet).
         position_offset: rows of the table before position 0.
         rotary: how rotary positions turn.
-        token_types: rows of the token-type embedding; 0 means there is none.
+        token_types: how many there are, and rows of their embedding; 0 means there are none.
         causal: a token sees only itself and those before it.
         windows: for each layer in turn, repeated as needed: how many tokens one sees, itself included; 0 means all.
         scale: factor on attention scores; 0 means 1 / sqrt(K).

@@ -14,6 +14,7 @@ from graft.data.table import RejectedRows, write_rejects
 from graft.errors import DataError, UsageError
 from graft.grafted import Model, check_target, load
 from graft.inference import computing
+from graft.model.config import UNLIMITED
 from graft.recipes.adapt import Adapted, Plan, adapt, plain
 from graft.recipes.evaluate import Judged, judge
 from graft.recipes.rows import Loaded, held_out, load_rows, naming
@@ -251,12 +252,13 @@ def _check(rows: _Rows, watch: Watch) -> Findings:
     return findings
 
 
-def _limit(model: Model, asked: int | None) -> int:
+def _limit(model: Model, asked: int | None) -> int | None:
     if asked is None:
         return model.limit
     most = model.backbone.config.positions
     if not 3 <= asked <= most:
-        raise UsageError(f"limit is {asked} tokens, expected 3 to {most}, what this model can hold")
+        room = "at least 3" if most == UNLIMITED else f"3 to {most}, what this model can hold"
+        raise UsageError(f"limit is {asked} tokens, expected {room}")
     return asked
 
 

@@ -26,7 +26,6 @@ from graft.errors import UsageError
 from graft.grafted import Model
 from graft.heads import Classify, Pooled
 from graft.model.attention import Attention
-from graft.model.block import Block
 from graft.transfer.features import features
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
@@ -99,13 +98,13 @@ def _as_published(mean_ND: Tensor, eps: float) -> Tensor:
 def _append_mean(model: Model, head: Pooled) -> None:
     """Add the block that hands the first token the mean of all tokens, and open the tanh layer."""
     config = model.backbone.config
-    block = Block(config, config.layers)
+    block = model.backbone.block(config, config.layers)
     size = torch.eye(config.hidden_size)
     with torch.no_grad():
         for layer in block.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.zeros_(layer.weight)
-                nn.init.zeros_(layer.bias)
+            if not isinstance(layer, nn.LayerNorm):
+                for parameter in layer.parameters(recurse=False):
+                    nn.init.zeros_(parameter)
         attention = block.attention
         assert isinstance(attention, Attention)
         attention.value.weight.copy_(size)

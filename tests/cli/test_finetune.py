@@ -209,6 +209,13 @@ def test_values_that_make_no_sense(graft: Run, base: Path, pets: Path, option: s
     graft("finetune", pets, "--model", base, "--out", "m", option, "--quiet").failed(2, part)
 
 
+def test_a_limit_for_a_model_that_has_none(graft: Run, pets: Path, tiny: Callable[..., Any]):
+    model = tiny("xlnet").folder
+    graft("finetune", pets, "--model", model, "--out", "m", "limit=2", "--quiet").failed(
+        2, "2 tokens, expected at least 3"
+    )
+
+
 def test_a_folder_of_something_else_is_not_overwritten(graft: Run, base: Path, pets: Path, tmp_path: Path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")

@@ -73,6 +73,16 @@ def test_show_for_people(graft: Run, base: Path):
     assert drawn[-1] == "head: none"
 
 
+def test_show_a_model_without_a_longest_input(graft: Run, tiny: Callable[..., Any]):
+    folder = tiny("xlnet-lm").folder
+    facts = graft("show", folder, "--json").json
+    assert (facts["context_length"], facts["limit"], facts["head"]) == (None, None, "next")
+    assert facts["parameters"]["total"] == sum(one.numel() for one in tiny("xlnet-lm").theirs.parameters())
+    shown = graft("show", folder).out
+    assert "context length   no limit\n" in shown
+    assert "\ntoken embedding\n" in shown
+
+
 def test_show_reads_limit_licence_and_pooling(graft: Run, damaged: Path, base: Path, tmp_path: Path):
     import shutil
 

@@ -25,7 +25,8 @@ BARE = tuple(name for name in TINY if "-" not in name)
 CLASSIFIERS = tuple(name for name in TINY if name.endswith(("-classify", "-multi", "-regress")))
 LANGUAGE = tuple(name for name in TINY if name.endswith(("-lm", "-untied", "-tied")))
 EVERY = (*BARE, *CLASSIFIERS, *LANGUAGE)
-TYPED = ("bert",)
+TYPED = ("bert", "xlnet")
+TRAINED = tuple(name for name in (*CLASSIFIERS, *LANGUAGE) if not name.startswith("xlnet"))  # see test_xlnet.py
 RAGGED = (7, 1, 40, 2, 23, 8, 7, 39, 16, 3)
 BEYOND_PLAIN = (5, 321, 400, 399, 2, 320)
 """Lengths on both sides of 320, at which the tests that use them let attention change its kernel."""
@@ -36,7 +37,9 @@ def family(name: str) -> str:
 
 
 def long(name: str) -> dict[str, int]:
-    """Room for 400 tokens."""
+    """Room for 400 tokens, where a family has a limit."""
+    if family(name) == "xlnet":
+        return {}
     key = "n_positions" if family(name) in BYTES else "max_position_embeddings"
     return {key: 400 + SIZES[family(name)][key] - POSITIONS}
 
@@ -112,7 +115,7 @@ def test_logits(tiny, name: str):
 @pytest.mark.parametrize("name", BARE)
 def test_every_length_in_one_batch_is_as_alone_in_any_order(tiny, name: str):
     model = load(tiny(name).folder, "float32")
-    sequences = draw(range(1, model.backbone.config.positions + 1), model.backbone.config.vocab_size, seed=2)
+    sequences = draw(range(1, POSITIONS + 1), model.backbone.config.vocab_size, seed=2)
     types = draw_types(name, sequences) or [None] * len(sequences)
     order = random.Random(3).sample(range(len(sequences)), len(sequences))
     together = run(model, pack(sequences, types))[0].split([len(one) for one in sequences])
@@ -181,7 +184,7 @@ def saved_gradients(theirs: Any, folder: Path) -> dict[str, Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-@pytest.mark.parametrize("name", [*CLASSIFIERS, *LANGUAGE])
+@pytest.mark.parametrize("name", TRAINED)
 def test_loss_and_gradients_of_a_training_step(tiny, tmp_path: Path, name: str):
     made = tiny(name, **still(tiny(name)))
     model = load(made.folder, "float32").train()
@@ -239,11 +242,11 @@ def test_written_as_read(tiny, tmp_path: Path, name: str, dtype: torch.dtype):
     source = made.folder
     if dtype != torch.float32:
         source = tmp_path / "source"
-        type(made.theirs).from_pretrained(made.folder, dtype=dtype).save_pretrained(source)
+        type(made.theirs).from_pretrained(made.folder).to(dtype).save_pretrained(source)
     out = load(source, dtype).save(tmp_path / "out")
     same_tensors(source, out)
     again = reopened(out, made.theirs)
-    assert again.dtype == dtype
+    assert again.get_input_embeddings().weight.dtype == dtype  # transformers makes XLNet's 3-d weights float32
     if dtype == torch.float32:
         ids = draw((12,), 96)[0]
         assert worst(alone(again, ids)[0], alone(made.theirs, ids)[0]) < 1e-6  # files may lie at other addresses
@@ -299,7 +302,7 @@ def test_bfloat16_is_as_near_as_in_transformers(tiny, name: str):
     """
     made = tiny(name)
     exact, model = load(made.folder, "float32"), load(made.folder, "bfloat16")
-    theirs = type(made.theirs).from_pretrained(made.folder, dtype=torch.bfloat16).eval()
+    theirs = type(made.theirs).from_pretrained(made.folder).to(torch.bfloat16).eval()
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     sequences = draw(RAGGED, exact.backbone.config.vocab_size, seed=5)
     reference, found = (run(one, pack(sequences))[0] for one in (exact, model))
@@ -316,3 +319,15 @@ def test_the_tied_matrix_is_one(tiny):
     assert isinstance(tied.head, PredictNext)
     assert tied.head.output.weight is tied.backbone.token_embedding.weight
     assert not torch.equal(untied.head.output.weight, untied.backbone.token_embedding.weight)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "xlnet"])
+def test_a_fresh_tied_head_leaves_the_token_embedding_alone(tiny, tmp_path: Path, name: str):
+    made = tiny(name)
+    model = load(made.folder, "float32")
+    before = model.backbone.token_embedding.weight.detach().clone()
+    model.graft("next")
+    assert torch.equal(model.backbone.token_embedding.weight, before)
+    theirs = getattr(transformers, model.family.architecture("next")).from_pretrained(model.save(tmp_path / "out"))
+    ids = draw((12,), 96)[0]
+    assert worst(model.logits([ids])[0], alone(theirs.eval(), ids).logits[0]) < 1e-5
