@@ -17,7 +17,7 @@ from graft.grafted import Model, load
 LENGTHS = (9, 1, 40, 17, 30)
 
 
-DECODERS = [name for name in TINY if name.endswith(("-lm", "-tied"))]
+DECODERS = [name for name in TINY if name.endswith(("-lm", "-tied")) and not name.startswith("xlnet")]
 
 
 @pytest.fixture(scope="module")
