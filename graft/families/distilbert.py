@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from graft.families import Family, Grafting, Published, bert, label_options, publish_labels, rate
+from torch import Tensor, nn
+
+from graft.families import (
+    Family,
+    Grafting,
+    Published,
+    activation,
+    bert,
+    classifier,
+    label_options,
+    publish_tied,
+    rate,
+    span,
+    tag,
+    tied,
+)
+from graft.model.block import Block
+from graft.model.transformer import Transformer
 from graft.text import Frame
-from graft.weights import linear
+from graft.weights import Rule, linear
 
 KEYS: dict[str, str | tuple[str, ...]] = {
     "vocab_size": "vocab_size",
@@ -43,10 +61,33 @@ RULES = [
 ]
 
 
-def classifier_options(published: Published) -> dict[str, Any]:
+class DistilBlock(Block):
+    """A block whose attention has dropout on its weights alone, none on its output."""
+
+    def _add(self, x_TD: Tensor, normalize: nn.Module, part: Callable[[Tensor], Tensor]) -> Tensor:
+        if normalize is self.attention_norm:
+            return normalize(x_TD + part(x_TD))  # type: ignore[no-any-return]
+        return super()._add(x_TD, normalize, part)
+
+
+class DistilTransformer(Transformer):
+    """A backbone of such blocks."""
+
+    block = DistilBlock
+
+
+def mask_options(published: Published) -> dict[str, Any]:
+    """A transform with the model's activation."""
+    name = published.get("activation") or DEFAULTS["activation"]
+    return {"tied": tied(published, True), "activation": activation(name), "norm_eps": 1e-12}
+
+
+def pooled_options(published: Published) -> dict[str, Any]:
     """The first token through a ReLU layer, dropout, then one linear layer."""
-    body = {"pool": "first", "dense": "relu", "dropout": rate(published, "seq_classif_dropout", 0.2)}
-    return {**label_options(published), **body}
+    return {"pool": "first", "dense": "relu", "dropout": rate(published, "seq_classif_dropout", 0.2)}
+
+
+_POOLED = [*linear("pre_classifier", "head.dense"), *linear("classifier", "head.output")]
 
 
 FAMILY = Family(
@@ -57,13 +98,25 @@ FAMILY = Family(
     fixed={"embedding_norm": True, "norm_eps": 1e-12},
     rules=RULES,
     heads={
-        "DistilBertForSequenceClassification": Grafting(
-            kind="classify",
-            rules=[*linear("pre_classifier", "head.dense"), *linear("classifier", "head.output")],
-            options=classifier_options,
-            publish=publish_labels,
+        "DistilBertForMaskedLM": Grafting(
+            kind="mask",
+            rules=[
+                *linear("vocab_transform", "head.transform"),
+                *linear("vocab_layer_norm", "head.norm"),
+                Rule("vocab_projector.weight", "head.output.weight", optional=True),
+                Rule("vocab_projector.bias", "head.output.bias"),
+            ],
+            options=mask_options,
+            publish=publish_tied,
         ),
+        "DistilBertForSequenceClassification": classifier(
+            lambda published: {**label_options(published), **pooled_options(published)}, *_POOLED
+        ),
+        "DistilBertForMultipleChoice": Grafting(kind="choose", rules=_POOLED, options=pooled_options),
+        "DistilBertForTokenClassification": tag("classifier", lambda published: rate(published, "dropout", 0.1)),
+        "DistilBertForQuestionAnswering": span(lambda published: rate(published, "qa_dropout", 0.1)),
     },
     frame=Frame(start=("[CLS]",), between=("[SEP]",), end=("[SEP]",)),
     prefix="distilbert.",
+    backbone=DistilTransformer,
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from graft.families import Family, Grafting, Published, gpt2, publish_labels
-from graft.families.gpt2 import classifier_options, next_options
+from graft.families import Family, Published, classifier, gpt2, next_token
+from graft.families.gpt2 import classifier_options
 from graft.weights import Rule, linear
 
 _BLOCK = "backbone.blocks.{n}"
@@ -43,17 +43,9 @@ FAMILY = Family(
     entries=lambda config: {"afn": "gelu"} if config.activation == "gelu_tanh" else {},
     rules=RULES,
     heads={
-        "OpenAIGPTLMHeadModel": Grafting(
-            kind="next",
-            rules=linear("lm_head", "head.output", bias=False, optional=True),
-            options=next_options,
-            publish=lambda options: {"tie_word_embeddings": options["tied"]},
-        ),
-        "OpenAIGPTForSequenceClassification": Grafting(
-            kind="classify",
-            rules=linear("score", "head.output", bias=False),
-            options=classifier_options,
-            publish=publish_labels,
+        "OpenAIGPTLMHeadModel": next_token(default=True),
+        "OpenAIGPTForSequenceClassification": classifier(
+            classifier_options, *linear("score", "head.output", bias=False)
         ),
     },
     prefix="transformer.",
