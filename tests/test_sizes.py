@@ -99,7 +99,7 @@ def test_the_core_check_can_fail(tmp_path: Path):
     write_sample(tmp_path, "graft/model/attend.py", "x = 1\n" * 1500)
     write_sample(tmp_path, "graft/families/bert.py", "x = 1\n" * 400)
     write_sample(tmp_path, "graft/batch.py", "x = 1\n" * 101)
-    write_sample(tmp_path, "graft/heads.py", "x = 1\n" * 399)
+    write_sample(tmp_path, "graft/heads/pooled.py", "x = 1\n" * 399)
     assert sum(core_lines(tmp_path).values()) == 2001
 
 
