@@ -19,6 +19,9 @@ Published = Mapping[str, Any]
 """A published configuration: the content of config.json."""
 
 
+Options = Callable[[Published], dict[str, Any]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Grafting:
     """A head a family is published with.
@@ -33,7 +36,7 @@ class Grafting:
 
     kind: str
     rules: Sequence[Rule] = ()
-    options: Callable[[Published], dict[str, Any]] = lambda published: {}
+    options: Options = lambda published: {}
     publish: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda options: {}
     prefix: str | None = None
 
@@ -305,12 +308,26 @@ def next_token(*more: Rule, default: bool) -> Grafting:
     )
 
 
-def classifier(options: Callable[[Published], dict[str, Any]], *rules: Rule) -> Grafting:
-    """A head for one sequence or a pair."""
-    return Grafting(kind="classify", rules=rules, options=options, publish=publish_labels)
+def classifier(options: Options, *rules: Rule) -> Grafting:
+    """A head for one sequence or a pair; the options besides the labels."""
+    return Grafting(
+        kind="classify",
+        rules=rules,
+        options=lambda published: {**label_options(published), **options(published)},
+        publish=publish_labels,
+    )
 
 
-def tag(theirs: str, dropout: Callable[[Published], float]) -> Grafting:
+LAST_TOKEN = classifier(lambda _: {"pool": "last", "bias": False}, *linear("score", "head.output", bias=False))
+"""The usual classifier of decoders."""
+
+
+def decoder_dropout(published: Published) -> float:
+    """Before the token classifiers of decoders: unless stated otherwise, a tenth."""
+    return rate(published, "classifier_dropout", rate(published, "hidden_dropout", 0.1))
+
+
+def tag(theirs: str, dropout: Callable[[Published], float] = decoder_dropout) -> Grafting:
     """Token classification: dropout and one linear layer, under its published name."""
     return Grafting(
         kind="tag",
@@ -326,6 +343,6 @@ def span(dropout: Callable[[Published], float] = lambda published: 0.0, prefix: 
     return Grafting(kind="span", rules=rules, options=lambda published: {"dropout": dropout(published)}, prefix=prefix)
 
 
-def decoder_dropout(published: Published) -> float:
-    """Before the token classifiers of decoders, unless stated otherwise, a tenth."""
-    return rate(published, "classifier_dropout", rate(published, "hidden_dropout", 0.1))
+def mask(options: Options, *rules: Rule) -> Grafting:
+    """Filling masks, and what lies beside that head."""
+    return Grafting(kind="mask", rules=rules, options=options, publish=publish_tied)

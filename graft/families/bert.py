@@ -6,19 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from graft.families import (
-    Family,
-    Grafting,
-    Published,
-    activation,
-    classifier,
-    label_options,
-    publish_tied,
-    rate,
-    span,
-    tag,
-    tied,
-)
+from graft import families
+from graft.families import Family, Grafting, Published
 from graft.text import Frame
 from graft.weights import Rule, linear
 
@@ -85,7 +74,7 @@ RULES = [*old(_RULES), *_RULES]
 
 def dropout(published: Published) -> float:
     """Before the last layer of most heads."""
-    return rate(published, "classifier_dropout", rate(published, "hidden_dropout_prob", 0.1))
+    return families.rate(published, "classifier_dropout", families.rate(published, "hidden_dropout_prob", 0.1))
 
 
 def pooled_options(published: Published) -> dict[str, Any]:
@@ -93,16 +82,11 @@ def pooled_options(published: Published) -> dict[str, Any]:
     return {"pool": "first", "dense": "tanh", "dropout": dropout(published)}
 
 
-def classifier_options(published: Published) -> dict[str, Any]:
-    """The same, with labels."""
-    return {**label_options(published), **pooled_options(published)}
-
-
 def mask_options(published: Published) -> dict[str, Any]:
     """A transform as in the blocks. Where the matrix is tied, the bias lies apart and is tied to the layer's own."""
-    both = tied(published, True)
+    both = families.tied(published, True)
     name, eps = (published.get(key) or DEFAULTS[key] for key in ("hidden_act", "layer_norm_eps"))
-    return {"tied": both, "apart": both, "activation": activation(name), "norm_eps": eps}
+    return {"tied": both, "apart": both, "activation": families.activation(name), "norm_eps": eps}
 
 
 MASK = [
@@ -111,7 +95,7 @@ MASK = [
     *linear("cls.predictions.decoder", "head.output", optional=True),
     Rule("cls.predictions.bias", "head.bias", optional=True),
 ]
-_NEXT_SENTENCE = "cls.seq_relationship"
+NEXT_SENTENCE, OUTPUT = linear("cls.seq_relationship", "head.next_sentence"), linear("classifier", "head.output")
 
 
 FAMILY = Family(
@@ -123,30 +107,17 @@ FAMILY = Family(
     fixed={"embedding_norm": True},
     rules=RULES,
     heads={
-        "BertForMaskedLM": Grafting(
-            kind="mask",
-            rules=[*old(MASK), *MASK, *(Rule(f"{_NEXT_SENTENCE}.{part}", None) for part in ("weight", "bias"))],
-            options=mask_options,
-            publish=publish_tied,
+        "BertForMaskedLM": families.mask(
+            mask_options, *old(MASK), *MASK, *(replace(rule, ours=None) for rule in NEXT_SENTENCE)
         ),
         # The pooler and the next-sentence layer of this class are kept and saved, not used.
-        "BertForPreTraining": Grafting(
-            kind="mask",
-            rules=[
-                *old(MASK),
-                *MASK,
-                *linear("bert.pooler.dense", "head.dense"),
-                *linear(_NEXT_SENTENCE, "head.next_sentence"),
-            ],
-            options=mask_options,
-            publish=publish_tied,
+        "BertForPreTraining": families.mask(
+            mask_options, *old(MASK), *MASK, *linear("bert.pooler.dense", "head.dense"), *NEXT_SENTENCE
         ),
-        "BertForSequenceClassification": classifier(classifier_options, *linear("classifier", "head.output")),
-        "BertForMultipleChoice": Grafting(
-            kind="choose", rules=linear("classifier", "head.output"), options=pooled_options
-        ),
-        "BertForTokenClassification": tag("classifier", dropout),
-        "BertForQuestionAnswering": span(),
+        "BertForSequenceClassification": families.classifier(pooled_options, *OUTPUT),
+        "BertForMultipleChoice": Grafting(kind="choose", rules=OUTPUT, options=pooled_options),
+        "BertForTokenClassification": families.tag("classifier", dropout),
+        "BertForQuestionAnswering": families.span(),
     },
     frame=Frame(start=("[CLS]",), between=("[SEP]",), end=("[SEP]",), types=True),
     prefix="bert.",

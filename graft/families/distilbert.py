@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-from graft.families import (
-    Family,
-    Grafting,
-    Published,
-    activation,
-    bert,
-    classifier,
-    label_options,
-    publish_tied,
-    rate,
-    span,
-    tag,
-    tied,
-)
+from graft import families
+from graft.families import Family, Grafting, Published, bert
 from graft.model.block import Block
 from graft.model.transformer import Transformer
 from graft.text import Frame
@@ -79,14 +68,20 @@ class DistilTransformer(Transformer):
 def mask_options(published: Published) -> dict[str, Any]:
     """A transform with the model's activation."""
     name = published.get("activation") or DEFAULTS["activation"]
-    return {"tied": tied(published, True), "activation": activation(name), "norm_eps": 1e-12}
+    return {"tied": families.tied(published, True), "activation": families.activation(name), "norm_eps": 1e-12}
 
 
 def pooled_options(published: Published) -> dict[str, Any]:
     """The first token through a ReLU layer, dropout, then one linear layer."""
-    return {"pool": "first", "dense": "relu", "dropout": rate(published, "seq_classif_dropout", 0.2)}
+    return {"pool": "first", "dense": "relu", "dropout": families.rate(published, "seq_classif_dropout", 0.2)}
 
 
+MASK = [
+    *linear("vocab_transform", "head.transform"),
+    *linear("vocab_layer_norm", "head.norm"),
+    Rule("vocab_projector.weight", "head.output.weight", optional=True),
+    Rule("vocab_projector.bias", "head.output.bias"),
+]
 _POOLED = [*linear("pre_classifier", "head.dense"), *linear("classifier", "head.output")]
 
 
@@ -98,23 +93,13 @@ FAMILY = Family(
     fixed={"embedding_norm": True, "norm_eps": 1e-12},
     rules=RULES,
     heads={
-        "DistilBertForMaskedLM": Grafting(
-            kind="mask",
-            rules=[
-                *linear("vocab_transform", "head.transform"),
-                *linear("vocab_layer_norm", "head.norm"),
-                Rule("vocab_projector.weight", "head.output.weight", optional=True),
-                Rule("vocab_projector.bias", "head.output.bias"),
-            ],
-            options=mask_options,
-            publish=publish_tied,
-        ),
-        "DistilBertForSequenceClassification": classifier(
-            lambda published: {**label_options(published), **pooled_options(published)}, *_POOLED
-        ),
+        "DistilBertForMaskedLM": families.mask(mask_options, *MASK),
+        "DistilBertForSequenceClassification": families.classifier(pooled_options, *_POOLED),
         "DistilBertForMultipleChoice": Grafting(kind="choose", rules=_POOLED, options=pooled_options),
-        "DistilBertForTokenClassification": tag("classifier", lambda published: rate(published, "dropout", 0.1)),
-        "DistilBertForQuestionAnswering": span(lambda published: rate(published, "qa_dropout", 0.1)),
+        "DistilBertForTokenClassification": families.tag(
+            "classifier", partial(families.rate, key="dropout", default=0.1)
+        ),
+        "DistilBertForQuestionAnswering": families.span(partial(families.rate, key="qa_dropout", default=0.1)),
     },
     frame=Frame(start=("[CLS]",), between=("[SEP]",), end=("[SEP]",)),
     prefix="distilbert.",

@@ -8,16 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from graft.families import (
-    Family,
-    Published,
-    classifier,
-    decoder_dropout,
-    label_options,
-    next_token,
-    span,
-    tag,
-)
+from graft import families
+from graft.families import Family, Published
 from graft.weights import Rule, linear
 
 KEYS = {
@@ -77,11 +69,6 @@ SUMMARY = linear("multiple_choice_head.summary", "head.summary")
 """The multiple-choice head beside the language model of a class with both: kept and saved, not used."""
 
 
-def classifier_options(published: Published) -> dict[str, Any]:
-    """The last token through one linear layer without bias."""
-    return {**label_options(published), "pool": "last", "bias": False}
-
-
 FAMILY = Family(
     name="gpt2",
     bare="GPT2Model",
@@ -93,11 +80,11 @@ FAMILY = Family(
     entries=lambda config: {"attention_windows": list(config.windows)} if config.windows else {},
     rules=RULES,
     heads={
-        "GPT2LMHeadModel": next_token(default=True),
-        "GPT2DoubleHeadsModel": next_token(*SUMMARY, default=True),
-        "GPT2ForSequenceClassification": classifier(classifier_options, *linear("score", "head.output", bias=False)),
-        "GPT2ForTokenClassification": tag("classifier", decoder_dropout),
-        "GPT2ForQuestionAnswering": span(),
+        "GPT2LMHeadModel": families.next_token(default=True),
+        "GPT2DoubleHeadsModel": families.next_token(*SUMMARY, default=True),
+        "GPT2ForSequenceClassification": families.LAST_TOKEN,
+        "GPT2ForTokenClassification": families.tag("classifier"),
+        "GPT2ForQuestionAnswering": families.span(),
     },
     prefix="transformer.",
 )

@@ -5,18 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from graft import families
 from graft.errors import ModelError, nearest
-from graft.families import (
-    Family,
-    Grafting,
-    Published,
-    classifier,
-    decoder_dropout,
-    label_options,
-    next_token,
-    span,
-    tag,
-)
+from graft.families import Family, Grafting, Published
 from graft.model.config import Config, Rotary
 from graft.weights import Rule, linear
 
@@ -131,21 +122,16 @@ def gated(theirs: str, ours: str, gate: str = "gate_proj", up: str = "up_proj", 
 RULES = [*ATTENTION, *gated(f"{_LAYER}.mlp", f"{_BLOCK}.feed_forward")]
 
 
-def classifier_options(published: Published) -> dict[str, Any]:
-    """The last token through one linear layer without bias."""
-    return {**label_options(published), "pool": "last", "bias": False}
-
-
 def heads(name: str, span_prefix: str | None = None) -> dict[str, Grafting]:
     """The heads such models are published with, by the beginning of their class names.
 
     Some families put another prefix before the backbone's names in files of models that point at answers.
     """
     return {
-        f"{name}ForCausalLM": next_token(default=False),
-        f"{name}ForSequenceClassification": classifier(classifier_options, *linear("score", "head.output", bias=False)),
-        f"{name}ForTokenClassification": tag("score", decoder_dropout),
-        f"{name}ForQuestionAnswering": span(prefix=span_prefix),
+        f"{name}ForCausalLM": families.next_token(default=False),
+        f"{name}ForSequenceClassification": families.LAST_TOKEN,
+        f"{name}ForTokenClassification": families.tag("score"),
+        f"{name}ForQuestionAnswering": families.span(prefix=span_prefix),
     }
 
 

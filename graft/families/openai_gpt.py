@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from graft.families import Family, Published, classifier, gpt2, next_token
-from graft.families.gpt2 import classifier_options
+from graft import families
+from graft.families import Family, Published, gpt2
 from graft.weights import Rule, linear
 
 _BLOCK = "backbone.blocks.{n}"
@@ -43,10 +43,8 @@ FAMILY = Family(
     entries=lambda config: {"afn": "gelu"} if config.activation == "gelu_tanh" else {},
     rules=RULES,
     heads={
-        "OpenAIGPTLMHeadModel": next_token(default=True),
-        "OpenAIGPTForSequenceClassification": classifier(
-            classifier_options, *linear("score", "head.output", bias=False)
-        ),
+        "OpenAIGPTLMHeadModel": families.next_token(default=True),
+        "OpenAIGPTForSequenceClassification": families.LAST_TOKEN,
     },
     prefix="transformer.",
 )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from graft import families
 from graft.errors import ModelError
-from graft.families import Grafting, Published, bert, classifier, publish_tied, rate, span, tag
+from graft.families import Grafting, Published, bert
 from graft.model.config import Config
 from graft.text import Frame
 from graft.weights import Rule, linear
@@ -43,24 +44,22 @@ def mask_options(published: Published) -> dict[str, Any]:
 
 def choice_options(published: Published) -> dict[str, Any]:
     """As BERT, with the dropout of the hidden states."""
-    return bert.pooled_options(published) | {"dropout": rate(published, "hidden_dropout_prob", 0.1)}
+    return bert.pooled_options(published) | {"dropout": families.rate(published, "hidden_dropout_prob", 0.1)}
 
 
 def heads(name: str) -> dict[str, Grafting]:
     """The heads such models are published with, by the beginning of their class names."""
     return {
-        f"{name}ForMaskedLM": Grafting(kind="mask", rules=MASK, options=mask_options, publish=publish_tied),
-        f"{name}ForSequenceClassification": classifier(
-            lambda published: bert.classifier_options(published) | {"twice": True},
+        f"{name}ForMaskedLM": families.mask(mask_options, *MASK),
+        f"{name}ForSequenceClassification": families.classifier(
+            lambda published: bert.pooled_options(published) | {"twice": True},
             *linear("classifier.dense", "head.dense"),
             *linear("classifier.out_proj", "head.output"),
             *(Rule(f"pooler.dense.{part}", None) for part in ("weight", "bias")),
         ),
-        f"{name}ForMultipleChoice": Grafting(
-            kind="choose", rules=linear("classifier", "head.output"), options=choice_options
-        ),
-        f"{name}ForTokenClassification": tag("classifier", bert.dropout),
-        f"{name}ForQuestionAnswering": span(),
+        f"{name}ForMultipleChoice": Grafting(kind="choose", rules=bert.OUTPUT, options=choice_options),
+        f"{name}ForTokenClassification": families.tag("classifier", bert.dropout),
+        f"{name}ForQuestionAnswering": families.span(),
     }
 
 
