@@ -97,6 +97,7 @@ TINY: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2-span": ("GPT2ForQuestionAnswering", {}),
     "openai_gpt": ("OpenAIGPTModel", {}),
     "openai_gpt-lm": ("OpenAIGPTLMHeadModel", {}),
+    "openai_gpt-double": ("OpenAIGPTDoubleHeadsModel", {}),
     "openai_gpt-classify": ("OpenAIGPTForSequenceClassification", {**LABELS, "pad_token_id": 0}),
     "llama": ("LlamaModel", {}),
     "llama-lm": ("LlamaForCausalLM", {"attention_bias": True, "mlp_bias": True}),

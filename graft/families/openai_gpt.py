@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from graft import families
-from graft.families import Family, Published, gpt2
+from graft.families import Family, Grafting, Published, gpt2
 from graft.weights import Rule, linear
 
 _BLOCK = "backbone.blocks.{n}"
@@ -44,6 +44,13 @@ FAMILY = Family(
     rules=RULES,
     heads={
         "OpenAIGPTLMHeadModel": families.next_token(default=True),
+        # Files of this class hold the tied matrix under the head's name alone; untied ones are refused: two for one.
+        "OpenAIGPTDoubleHeadsModel": Grafting(
+            kind="next",
+            rules=[Rule("lm_head.weight", "backbone.token_embedding.weight"), *gpt2.SUMMARY],
+            options=lambda published: {"tied": families.tied(published, True)},
+            publish=families.publish_tied,
+        ),
         "OpenAIGPTForSequenceClassification": families.LAST_TOKEN,
     },
     prefix="transformer.",

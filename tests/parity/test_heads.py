@@ -11,6 +11,7 @@ from side_by_side import HEADED, RAGGED, alone, draw, draw_types, numbers, worst
 from tiny_models import NAMES, head
 
 from graft.batch import pack
+from graft.errors import ModelError
 from graft.grafted import load
 from graft.heads import HEADS, FillMask, PredictNext
 
@@ -41,9 +42,10 @@ def test_labels_of_tokens_have_their_names(tiny, name: str):
     assert load(made.folder, "float32").head.labels == NAMES == tuple(made.theirs.config.id2label.values())
 
 
-@pytest.mark.parametrize(
-    "name", ["gpt2-lm", "llama-tied", "bert-mask", "bert-pretrain", "roberta-mask", "distilbert-mask"]
-)
+TIED = ("gpt2-lm", "openai_gpt-double", "llama-tied", "bert-mask", "bert-pretrain", "roberta-mask", "distilbert-mask")
+
+
+@pytest.mark.parametrize("name", TIED)
 def test_a_tied_matrix_is_one(tiny, name: str):
     tied = load(tiny(name).folder, "float32")
     assert isinstance(tied.head, FillMask if head(name) == "mask" else PredictNext)
@@ -66,10 +68,16 @@ def test_an_untied_matrix_is_another(tiny, name: str):
         ("bert-mask", set()),
         ("gpt2-double", {"summary"}),
         ("gpt2-double_untied", {"summary"}),
+        ("openai_gpt-double", {"summary"}),
     ],
 )
 def test_what_a_class_has_beside_its_head_is_kept(tiny, name: str, spare: set[str]):
     assert {tensor.partition(".")[0] for tensor in load(tiny(name).folder, "float32").spare} == spare
+
+
+def test_an_untied_double_head_of_gpt1_is_refused(tiny):
+    with pytest.raises(ModelError, match=r"tensors given twice \(1\): lm_head.weight"):
+        load(tiny("openai_gpt-double", tie_word_embeddings=False).folder, "float32")
 
 
 def test_a_new_head_takes_the_pooler_of_pretraining(tiny, tmp_path: Path):
