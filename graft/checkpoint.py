@@ -163,7 +163,7 @@ def inspect(folder: Path) -> Inspected:
     own = {f"backbone.{name}": value.shape for name, value in backbone.state_dict().items()}
     wanted = {name for rule in grafting.rules if not rule.optional for name in rule.names}
     rules = [*family.rules, *grafting.rules]
-    found, faults = match(rules, shards.entries, own.keys() | wanted, family.prefix)
+    found, faults = match(rules, shards.entries, own.keys() | wanted, family.before(architecture))
     faults += _misshaped(shards, found, own)
     if faults:
         raise ModelError(f"{folder}: the weights do not fit the configuration: " + "; ".join(faults))

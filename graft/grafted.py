@@ -96,7 +96,8 @@ class Model(nn.Module):
         head = self._needs_head("answer")
         outputs = self._outputs(encodings, progress)
         cut = [encoding.truncated_tokens for encoding in encodings]
-        answers = head.decode(torch.stack(outputs), cut) if outputs else []
+        join = torch.cat if head.per_token else torch.stack
+        answers = head.decode(join(outputs), cut) if outputs else []
         return answers[0] if single else answers
 
     def encode(self, texts: Sequence[Text]) -> list[Encoding]:
@@ -130,7 +131,7 @@ class Model(nn.Module):
         return found
 
     def logits(self, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
-        """The head's output for lists of token ids: (C,) each for heads that pool, (length, V) for a language model.
+        """The head's output for lists of token ids: (C,) each for heads that pool, (length, C) for others.
 
         Raises:
             ModelError: the model has no head.
@@ -166,8 +167,7 @@ class Model(nn.Module):
         def keep(indices: list[int], batch: Packed) -> None:
             hidden_TD = self.backbone(batch)
             output = hidden_TD if head is None else head(hidden_TD, batch)
-            per_token = output.shape[0] != len(batch.lengths) or head is None or head.kind == "next"
-            parts = output.split(batch.lengths) if per_token else output
+            parts = output.split(batch.lengths) if head is None or head.per_token else output
             for index, part in zip(indices, parts, strict=True):
                 found[index] = part.cpu()
 
@@ -238,7 +238,7 @@ class Model(nn.Module):
     def _golden_outputs(self, inputs: Sequence[Text]) -> list[Tensor]:
         """One row of numbers for each input; where a model gives a row for each token, one number sums it up."""
         outputs = (output.float() for output in self._outputs(self.encode(inputs)))
-        return [output if output.dim() == 1 else output.logsumexp(-1) for output in outputs]
+        return [output.logsumexp(-1) if output.dim() > 1 else output.reshape(-1) for output in outputs]
 
     def save(self, folder: str | Path, files: Mapping[str, str] | None = None) -> Path:
         """Write the model as a Hugging Face folder with graft.json; a folder there is replaced when all is written.
@@ -271,15 +271,9 @@ class Model(nn.Module):
         return "tokenizer" in self.__dict__ or any((self.folder / name).is_file() for name in FILES)
 
     def _save_weights(self, folder: Path) -> None:
-        head, kind = {}, self.head.kind if self.head else "embed"
-        if kind == "embed":
-            architecture, head = self.family.bare, self.spare
-        else:
-            architecture = self.family.architecture("classify" if kind == "regress" else kind)
-            assert self.head is not None
-            head = dict(self.head.state_dict())
-            if getattr(self.head, "tied", False):
-                del head["output.weight"]  # it is the token embedding
+        architecture = self._architecture()
+        places = self.family.places(architecture)
+        head = {name: tensor for name, tensor in self.spare.items() if name in places}
         checkpoint.save(
             folder,
             family=self.family,
@@ -287,9 +281,19 @@ class Model(nn.Module):
             architecture=architecture,
             published=self.published,
             backbone=self.backbone,
-            head=head,
+            head=head | (self.head.own() if self.head else {}),
             options=self.head.options() if self.head else {},
         )
+
+    def _architecture(self) -> str:
+        """The published class to save as: the one the model came as, where its head is of that kind."""
+        kind = self.head.kind if self.head else "embed"
+        if kind == "embed":
+            return self.family.bare
+        wanted = "classify" if kind == "regress" else kind
+        came = (self.published.get("architectures") or [""])[0]
+        same = came in self.family.heads and self.family.heads[came].kind == wanted
+        return str(came) if same else self.family.architecture(wanted)
 
 
 def load(
@@ -360,16 +364,15 @@ def _head(folder: Path, loaded: checkpoint.Loaded) -> tuple[Head | None, dict[st
     embedding = loaded.backbone.token_embedding
     with torch.device("meta"):  # its weights are in the file
         head = heads.make(grafting.kind, options, embedding)
-    own, given = head.state_dict(), loaded.head
-    if getattr(head, "tied", False):
-        if not torch.equal(given.get("output.weight", embedding.weight), embedding.weight):
-            raise ModelError(
-                f"{folder}: config.json ties the output matrix to the token embedding, the file has another"
-            )
-        given = given | {"output.weight": embedding.weight}
+    own, given = head.own(), loaded.head
     heads.check_shapes(folder, own, given, [f"{name} is missing" for name in own if name not in given])
-    head.load_state_dict({name: given[name] for name in own}, assign=True)
-    return head.eval(), {name: tensor for name, tensor in given.items() if name not in own}
+    head.load_state_dict({name: given[name] for name in own}, assign=True, strict=False)
+    repeated = head.aliases()
+    for name in repeated.keys() & given.keys():
+        if not torch.equal(given[name], repeated[name]):
+            tied = "the output matrix to the token embedding" if name == "output.weight" else "the two output biases"
+            raise ModelError(f"{folder}: config.json ties {tied}, the file has another")
+    return head.eval(), {name: tensor for name, tensor in given.items() if name not in own and name not in repeated}
 
 
 def _settings(folder: Path) -> Settings:

@@ -128,6 +128,30 @@ BUFFERS = {
 }
 
 
+def renamed(tensors: dict[str, Any]) -> dict[str, Any]:
+    """As the first files named the weights and biases of normalizations."""
+    old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    return {
+        next((name.replace(new, first) for new, first in old.items() if name.endswith(new)), name): tensor
+        for name, tensor in tensors.items()
+    }
+
+
+POOLER = {"pooler.dense.weight": torch.ones(32, 32), "pooler.dense.bias": torch.ones(32)}
+NEXT_SENTENCE = {"cls.seq_relationship.weight": torch.ones(2, 32), "cls.seq_relationship.bias": torch.ones(2)}
+
+
+def with_prefix(prefix: str) -> dict[str, Any]:
+    return {prefix + name: tensor for name, tensor in POOLER.items()}
+
+
+def repeated(prefix: str, head: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """With the copies of tied tensors that files of some versions hold."""
+    matrix = f"{prefix}embeddings.word_embeddings.weight"
+    copies = {f"{head}decoder.weight": matrix, f"{head}decoder.bias": f"{head}bias"}
+    return lambda tensors: tensors | {name: tensors[source].clone() for name, source in copies.items()}
+
+
 def unprefixed(tensors: dict[str, Any]) -> dict[str, Any]:
     return {name.removeprefix("transformer.").removeprefix("bert."): tensor for name, tensor in tensors.items()}
 
@@ -145,6 +169,15 @@ OLD: list[tuple[str, Callable[[dict[str, Any]], dict[str, Any]]]] = [
     ("xlnet-classify", unprefixed),
     ("bert-classify", lambda tensors: tensors | BUFFERS["bert-classify"]),
     ("bert-classify", unprefixed),
+    ("bert-classify", renamed),
+    ("bert-mask", lambda tensors: renamed(tensors) | with_prefix("bert.") | NEXT_SENTENCE),
+    ("bert-pretrain", renamed),
+    ("bert-mask", repeated("bert.", "cls.predictions.")),
+    ("roberta-mask", repeated("roberta.", "lm_head.")),
+    ("roberta-mask", lambda tensors: tensors | with_prefix("roberta.")),
+    ("roberta-classify", lambda tensors: tensors | with_prefix("roberta.")),
+    ("bert-tag", lambda tensors: tensors | with_prefix("bert.")),
+    ("bert-span", lambda tensors: tensors | with_prefix("bert.")),
 ]
 
 
@@ -172,6 +205,15 @@ def test_a_bare_encoder_without_pooler(tiny, tmp_path: Path):
     ids = list(range(1, 20))
     assert torch.equal(model.hidden_states([ids])[0], load(made.folder, "float32").hidden_states([ids])[0])
     assert load_file(model.save(tmp_path / "again") / "model.safetensors").keys() == kept.keys()
+
+
+def test_tied_biases_that_differ(tiny, tmp_path: Path):
+    made = tiny("bert-mask")
+    shutil.copytree(made.folder, tmp_path / "other")
+    tensors = load_file(made.folder / "model.safetensors") | {"cls.predictions.decoder.bias": torch.ones(96)}
+    save_file(tensors, tmp_path / "other" / "model.safetensors")
+    with pytest.raises(ModelError, match="config.json ties the two output biases, the file has another"):
+        load(tmp_path / "other", "float32")
 
 
 def test_no_architectures_means_the_bare_class(tiny, tmp_path: Path):

@@ -115,7 +115,7 @@ def test_the_core_check_can_fail(tmp_path: Path):
     write_sample(tmp_path, "graft/model/attend.py", "x = 1\n" * 1500)
     write_sample(tmp_path, "graft/families/bert.py", "x = 1\n" * 400)
     write_sample(tmp_path, "graft/batch.py", "x = 1\n" * 101)
-    write_sample(tmp_path, "graft/heads.py", "x = 1\n" * 399)
+    write_sample(tmp_path, "graft/heads/pooled.py", "x = 1\n" * 399)
     write_sample(
         tmp_path, "graft/model/described.py", '"""Two\nlines."""\n\n# And a comment.\n' + 'def f():\n    """Why."""\n'
     )

@@ -95,17 +95,30 @@ def _head(folder: Path, seen: Inspected) -> tuple[str | None, dict[str, Any]]:
 
 def _parameters(seen: Inspected) -> dict[str, int]:
     """Numbers in the files by the part of the model they belong to; ``spare`` ones are kept and not used."""
-    headless = seen.architecture not in seen.family.heads
-    counted = dict.fromkeys(PARTS, 0)
+    used, counted = _used(seen), dict.fromkeys(PARTS, 0)
     for one in seen.found:
         entry = seen.shards.entries[one.theirs]
-        counted[_part(one.names[0], headless=headless)] += (entry.end - entry.begin) // entry.dtype.itemsize
+        counted[_part(one.names[0], used)] += (entry.end - entry.begin) // entry.dtype.itemsize
     return counted
 
 
-def _part(name: str, *, headless: bool) -> str:
+def _used(seen: Inspected) -> set[str]:
+    """Names of the tensors the head computes with."""
+    import torch
+
+    from graft import heads
+
+    grafting = seen.family.heads.get(seen.architecture)
+    if grafting is None:
+        return set()
+    with torch.device("meta"):
+        head = heads.make(grafting.kind, grafting.options(seen.published), seen.backbone.token_embedding)
+    return {f"head.{name}" for name in head.own()}
+
+
+def _part(name: str, used: set[str]) -> str:
     if name.startswith("head."):
-        return "spare" if headless else "head"
+        return "head" if name in used else "spare"
     if name.startswith("backbone.blocks."):
         return "blocks"
     return "final_norm" if name.startswith("backbone.final_norm") else "embeddings"
@@ -194,7 +207,7 @@ def drawing(config: Config, kind: str | None, options: dict[str, Any]) -> list[s
     for arrow in arrows:
         drawn += ["    |", f"{arrow:-<{width}}.", f"{'   add <':-<{width}}'", *after]
     drawn += [f"    |   ({config.layers} such blocks)", *(["  norm", "    |"] if config.norm == "pre" else [])]
-    return [*drawn, f"head: {kind or 'none'}{_pool(options)}"]
+    return [*drawn, f"head: {kind or 'none'}{_seen_by(kind, options)}"]
 
 
 def _attention(config: Config) -> str:
@@ -217,6 +230,11 @@ def _feed_forward(config: Config) -> str:
     return f"{config.experts.chosen} of {config.experts.count} experts{shared}: {sizes}"
 
 
-def _pool(options: dict[str, Any]) -> str:
+def _seen_by(kind: str | None, options: dict[str, Any]) -> str:
+    """What of the sequence a head looks at."""
+    from graft.heads import HEADS
+
+    if kind and HEADS[kind].per_token:
+        return " on every token"
     pool = options.get("pool")
     return f" on the {pool} token" if pool in ("first", "last") else f" on the {pool} of the tokens" if pool else ""

@@ -13,10 +13,13 @@ from graft.errors import ModelError, listed, nearest
 from graft.model.config import Config
 from graft.model.transformer import Transformer
 from graft.text import Frame
-from graft.weights import Rule, prefixed
+from graft.weights import Rule, linear, prefixed
 
 Published = Mapping[str, Any]
 """A published configuration: the content of config.json."""
+
+
+Options = Callable[[Published], dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +31,14 @@ class Grafting:
         rules: where its tensors lie; our names begin with ``head.``.
         options: what the head must know, from the published configuration.
         publish: the same backwards: options of our head -> entries of config.json.
+        prefix: what files put before the backbone's names, where it is not the family's prefix.
     """
 
     kind: str
     rules: Sequence[Rule] = ()
-    options: Callable[[Published], dict[str, Any]] = lambda published: {}
+    options: Options = lambda published: {}
     publish: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda options: {}
+    prefix: str | None = None
 
 
 Refine = Callable[[Published, dict[str, Any]], Mapping[str, Any]]
@@ -115,7 +120,17 @@ class Family:
         """Every rule of files of one published class, as that class writes them."""
         if architecture not in self.heads:
             return list(self.rules)
-        return [*prefixed(self.rules, self.prefix), *self.heads[architecture].rules]
+        return [*prefixed(self.rules, self.before(architecture)), *self.heads[architecture].rules]
+
+    def before(self, architecture: str) -> str:
+        """What files of a class with a head put before the backbone's names."""
+        own = self.heads[architecture].prefix if architecture in self.heads else None
+        return self.prefix if own is None else own
+
+    def places(self, architecture: str) -> set[str]:
+        """Names, without ``head.``, of the tensors beyond the backbone that files of one published class may hold."""
+        rules = self.heads[architecture].rules if architecture in self.heads else self.rules
+        return {name.removeprefix("head.") for rule in rules for name in rule.names if name.startswith("head.")}
 
 
 def names() -> list[str]:
@@ -221,7 +236,7 @@ def label_options(published: Published) -> dict[str, Any]:
     Raises:
         ModelError: labels that are not numbered 0, 1, 2, ... or share a name, or an unknown kind of problem.
     """
-    labels = _labels(published)
+    labels = label_names(published)
     stated = published.get("problem_type")
     if stated is not None and stated not in list(PROBLEMS):
         raise ModelError(f"problem_type is {stated!r:.60}: {nearest(str(stated)[:60], PROBLEMS)}")
@@ -231,7 +246,12 @@ def label_options(published: Published) -> dict[str, Any]:
     return {"labels": labels, "problem": inferred if stated is None else PROBLEMS[stated]}
 
 
-def _labels(published: Published) -> tuple[str, ...]:
+def label_names(published: Published) -> tuple[str, ...]:
+    """Label names of a published configuration, by number.
+
+    Raises:
+        ModelError: labels that are not numbered 0, 1, 2, ... or share a name.
+    """
     named = published.get("id2label")
     if not named:
         count = published.get("num_labels", 2)
@@ -253,8 +273,77 @@ def _labels(published: Published) -> tuple[str, ...]:
 def publish_labels(options: Mapping[str, Any]) -> dict[str, Any]:
     """The way back: entries of config.json for a classifier's labels."""
     names = {ours: theirs for theirs, ours in PROBLEMS.items()}
+    return {**publish_names(options), "problem_type": names[options["problem"]]}
+
+
+def publish_names(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The way back, label names alone."""
     return {
         "id2label": {str(number): name for number, name in enumerate(options["labels"])},
         "label2id": {name: number for number, name in enumerate(options["labels"])},
-        "problem_type": names[options["problem"]],
     }
+
+
+def tied(published: Published, default: bool) -> bool:
+    """Whether the output matrix is the token embedding.
+
+    Raises:
+        ModelError: neither true nor false.
+    """
+    value = published.get("tie_word_embeddings", default)
+    if not isinstance(value, bool):
+        raise ModelError(f"tie_word_embeddings is {value!r:.60}, expected true or false")
+    return value
+
+
+def publish_tied(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The way back."""
+    return {"tie_word_embeddings": options["tied"]}
+
+
+def next_token(*more: Rule, default: bool) -> Grafting:
+    """The usual head of a language model, with rules for what lies beside it, tied by default or not."""
+    rules = [*linear("lm_head", "head.output", bias=False, optional=True), *more]
+    return Grafting(
+        kind="next", rules=rules, options=lambda published: {"tied": tied(published, default)}, publish=publish_tied
+    )
+
+
+def classifier(options: Options, *rules: Rule) -> Grafting:
+    """A head for one sequence or a pair; the options besides the labels."""
+    return Grafting(
+        kind="classify",
+        rules=rules,
+        options=lambda published: {**label_options(published), **options(published)},
+        publish=publish_labels,
+    )
+
+
+LAST_TOKEN = classifier(lambda _: {"pool": "last", "bias": False}, *linear("score", "head.output", bias=False))
+"""The usual classifier of decoders."""
+
+
+def decoder_dropout(published: Published) -> float:
+    """Before the token classifiers of decoders: unless stated otherwise, a tenth."""
+    return rate(published, "classifier_dropout", rate(published, "hidden_dropout", 0.1))
+
+
+def tag(theirs: str, dropout: Callable[[Published], float] = decoder_dropout) -> Grafting:
+    """Token classification: dropout and one linear layer, under its published name."""
+    return Grafting(
+        kind="tag",
+        rules=linear(theirs, "head.output"),
+        options=lambda published: {"labels": label_names(published), "dropout": dropout(published)},
+        publish=publish_names,
+    )
+
+
+def span(dropout: Callable[[Published], float] = lambda published: 0.0, prefix: str | None = None) -> Grafting:
+    """Extractive question answering: one linear layer."""
+    rules = linear("qa_outputs", "head.output")
+    return Grafting(kind="span", rules=rules, options=lambda published: {"dropout": dropout(published)}, prefix=prefix)
+
+
+def mask(options: Options, *rules: Rule) -> Grafting:
+    """Filling masks, and what lies beside that head."""
+    return Grafting(kind="mask", rules=rules, options=options, publish=publish_tied)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from graft.families import Family, Grafting, Published, label_options, publish_labels, rate
+from graft import families
+from graft.families import Family, Grafting, Published
 from graft.text import Frame
 from graft.weights import Rule, linear
 
@@ -35,13 +38,25 @@ SUPPORTED = {"position_embedding_type": "absolute", "is_decoder": False, "add_cr
 
 _LAYER, _BLOCK = "encoder.layer.{n}", "backbone.blocks.{n}"
 
+
+def old(rules: Sequence[Rule]) -> list[Rule]:
+    """Normalizations as the first files named their weights and biases; to be put before the rules they stand for."""
+    names = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    return [
+        replace(rule, theirs=rule.theirs.replace(new, first))
+        for rule in rules
+        for new, first in names.items()
+        if rule.theirs.endswith(new)
+    ]
+
+
 EMBEDDINGS = [
     Rule("embeddings.word_embeddings.weight", "backbone.token_embedding.weight"),
     Rule("embeddings.position_embeddings.weight", "backbone.position_embedding.weight"),
     Rule("embeddings.position_ids", None),
     *linear("embeddings.LayerNorm", "backbone.embedding_norm"),
 ]
-RULES = [
+_RULES = [
     *EMBEDDINGS,
     Rule("embeddings.token_type_embeddings.weight", "backbone.type_embedding.weight"),
     *linear(f"{_LAYER}.attention.self.query", f"{_BLOCK}.attention.query"),
@@ -54,12 +69,33 @@ RULES = [
     *linear(f"{_LAYER}.output.LayerNorm", f"{_BLOCK}.feed_forward_norm"),
     *linear("pooler.dense", "head.dense", optional=True),
 ]
+RULES = [*old(_RULES), *_RULES]
 
 
-def classifier_options(published: Published) -> dict[str, Any]:
+def dropout(published: Published) -> float:
+    """Before the last layer of most heads."""
+    return families.rate(published, "classifier_dropout", families.rate(published, "hidden_dropout_prob", 0.1))
+
+
+def pooled_options(published: Published) -> dict[str, Any]:
     """The first token through a tanh layer, dropout, then one linear layer."""
-    dropout = rate(published, "classifier_dropout", rate(published, "hidden_dropout_prob", 0.1))
-    return {**label_options(published), "pool": "first", "dense": "tanh", "dropout": dropout}
+    return {"pool": "first", "dense": "tanh", "dropout": dropout(published)}
+
+
+def mask_options(published: Published) -> dict[str, Any]:
+    """A transform as in the blocks. Where the matrix is tied, the bias lies apart and is tied to the layer's own."""
+    both = families.tied(published, True)
+    name, eps = (published.get(key) or DEFAULTS[key] for key in ("hidden_act", "layer_norm_eps"))
+    return {"tied": both, "apart": both, "activation": families.activation(name), "norm_eps": eps}
+
+
+MASK = [
+    *linear("cls.predictions.transform.dense", "head.transform"),
+    *linear("cls.predictions.transform.LayerNorm", "head.norm"),
+    *linear("cls.predictions.decoder", "head.output", optional=True),
+    Rule("cls.predictions.bias", "head.bias", optional=True),
+]
+NEXT_SENTENCE, OUTPUT = linear("cls.seq_relationship", "head.next_sentence"), linear("classifier", "head.output")
 
 
 FAMILY = Family(
@@ -71,12 +107,17 @@ FAMILY = Family(
     fixed={"embedding_norm": True},
     rules=RULES,
     heads={
-        "BertForSequenceClassification": Grafting(
-            kind="classify",
-            rules=linear("classifier", "head.output"),
-            options=classifier_options,
-            publish=publish_labels,
+        "BertForMaskedLM": families.mask(
+            mask_options, *old(MASK), *MASK, *(replace(rule, ours=None) for rule in NEXT_SENTENCE)
         ),
+        # The pooler and the next-sentence layer of this class are kept and saved, not used.
+        "BertForPreTraining": families.mask(
+            mask_options, *old(MASK), *MASK, *linear("bert.pooler.dense", "head.dense"), *NEXT_SENTENCE
+        ),
+        "BertForSequenceClassification": families.classifier(pooled_options, *OUTPUT),
+        "BertForMultipleChoice": Grafting(kind="choose", rules=OUTPUT, options=pooled_options),
+        "BertForTokenClassification": families.tag("classifier", dropout),
+        "BertForQuestionAnswering": families.span(),
     },
     frame=Frame(start=("[CLS]",), between=("[SEP]",), end=("[SEP]",), types=True),
     prefix="bert.",

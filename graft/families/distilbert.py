@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from graft.families import Family, Grafting, Published, bert, label_options, publish_labels, rate
+from torch import Tensor, nn
+
+from graft import families
+from graft.families import Family, Grafting, Published, bert
+from graft.model.block import Block
+from graft.model.transformer import Transformer
 from graft.text import Frame
-from graft.weights import linear
+from graft.weights import Rule, linear
 
 KEYS: dict[str, str | tuple[str, ...]] = {
     "vocab_size": "vocab_size",
@@ -43,10 +50,39 @@ RULES = [
 ]
 
 
-def classifier_options(published: Published) -> dict[str, Any]:
+class DistilBlock(Block):
+    """A block whose attention has dropout on its weights alone, none on its output."""
+
+    def _add(self, x_TD: Tensor, normalize: nn.Module, part: Callable[[Tensor], Tensor]) -> Tensor:
+        if normalize is self.attention_norm:
+            return normalize(x_TD + part(x_TD))  # type: ignore[no-any-return]
+        return super()._add(x_TD, normalize, part)
+
+
+class DistilTransformer(Transformer):
+    """A backbone of such blocks."""
+
+    block = DistilBlock
+
+
+def mask_options(published: Published) -> dict[str, Any]:
+    """A transform with the model's activation."""
+    name = published.get("activation") or DEFAULTS["activation"]
+    return {"tied": families.tied(published, True), "activation": families.activation(name), "norm_eps": 1e-12}
+
+
+def pooled_options(published: Published) -> dict[str, Any]:
     """The first token through a ReLU layer, dropout, then one linear layer."""
-    body = {"pool": "first", "dense": "relu", "dropout": rate(published, "seq_classif_dropout", 0.2)}
-    return {**label_options(published), **body}
+    return {"pool": "first", "dense": "relu", "dropout": families.rate(published, "seq_classif_dropout", 0.2)}
+
+
+MASK = [
+    *linear("vocab_transform", "head.transform"),
+    *linear("vocab_layer_norm", "head.norm"),
+    Rule("vocab_projector.weight", "head.output.weight", optional=True),
+    Rule("vocab_projector.bias", "head.output.bias"),
+]
+_POOLED = [*linear("pre_classifier", "head.dense"), *linear("classifier", "head.output")]
 
 
 FAMILY = Family(
@@ -57,13 +93,15 @@ FAMILY = Family(
     fixed={"embedding_norm": True, "norm_eps": 1e-12},
     rules=RULES,
     heads={
-        "DistilBertForSequenceClassification": Grafting(
-            kind="classify",
-            rules=[*linear("pre_classifier", "head.dense"), *linear("classifier", "head.output")],
-            options=classifier_options,
-            publish=publish_labels,
+        "DistilBertForMaskedLM": families.mask(mask_options, *MASK),
+        "DistilBertForSequenceClassification": families.classifier(pooled_options, *_POOLED),
+        "DistilBertForMultipleChoice": Grafting(kind="choose", rules=_POOLED, options=pooled_options),
+        "DistilBertForTokenClassification": families.tag(
+            "classifier", partial(families.rate, key="dropout", default=0.1)
         ),
+        "DistilBertForQuestionAnswering": families.span(partial(families.rate, key="qa_dropout", default=0.1)),
     },
     frame=Frame(start=("[CLS]",), between=("[SEP]",), end=("[SEP]",)),
     prefix="distilbert.",
+    backbone=DistilTransformer,
 )

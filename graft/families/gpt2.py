@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from graft.errors import ModelError
-from graft.families import Family, Grafting, Published, label_options, publish_labels
+from graft import families
+from graft.families import Family, Published
 from graft.weights import Rule, linear
 
 KEYS = {
@@ -65,17 +65,8 @@ RULES = [
 ]
 
 
-def classifier_options(published: Published) -> dict[str, Any]:
-    """The last token through one linear layer without bias."""
-    return {**label_options(published), "pool": "last", "bias": False}
-
-
-def next_options(published: Published) -> dict[str, Any]:
-    """Whether the output matrix is the token embedding (config.json may leave it out; then it is)."""
-    tied = published.get("tie_word_embeddings", True)
-    if not isinstance(tied, bool):
-        raise ModelError(f"tie_word_embeddings is {tied!r:.60}, expected true or false")
-    return {"tied": tied}
+SUMMARY = linear("multiple_choice_head.summary", "head.summary")
+"""The multiple-choice head beside the language model of a class with both: kept and saved, not used."""
 
 
 FAMILY = Family(
@@ -89,18 +80,11 @@ FAMILY = Family(
     entries=lambda config: {"attention_windows": list(config.windows)} if config.windows else {},
     rules=RULES,
     heads={
-        "GPT2LMHeadModel": Grafting(
-            kind="next",
-            rules=linear("lm_head", "head.output", bias=False, optional=True),
-            options=next_options,
-            publish=lambda options: {"tie_word_embeddings": options["tied"]},
-        ),
-        "GPT2ForSequenceClassification": Grafting(
-            kind="classify",
-            rules=linear("score", "head.output", bias=False),
-            options=classifier_options,
-            publish=publish_labels,
-        ),
+        "GPT2LMHeadModel": families.next_token(default=True),
+        "GPT2DoubleHeadsModel": families.next_token(*SUMMARY, default=True),
+        "GPT2ForSequenceClassification": families.LAST_TOKEN,
+        "GPT2ForTokenClassification": families.tag("classifier"),
+        "GPT2ForQuestionAnswering": families.span(),
     },
     prefix="transformer.",
 )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from graft import families
 from graft.errors import ModelError, nearest
-from graft.families import Family, Grafting, Published, label_options, publish_labels
+from graft.families import Family, Grafting, Published
 from graft.model.config import Config, Rotary
 from graft.weights import Rule, linear
 
@@ -121,34 +122,16 @@ def gated(theirs: str, ours: str, gate: str = "gate_proj", up: str = "up_proj", 
 RULES = [*ATTENTION, *gated(f"{_LAYER}.mlp", f"{_BLOCK}.feed_forward")]
 
 
-def next_options(published: Published) -> dict[str, Any]:
-    """Whether the output matrix is the token embedding; where config.json does not say, it is not."""
-    tied = published.get("tie_word_embeddings", False)
-    if not isinstance(tied, bool):
-        raise ModelError(f"tie_word_embeddings is {tied!r:.60}, expected true or false")
-    return {"tied": tied}
+def heads(name: str, span_prefix: str | None = None) -> dict[str, Grafting]:
+    """The heads such models are published with, by the beginning of their class names.
 
-
-def classifier_options(published: Published) -> dict[str, Any]:
-    """The last token through one linear layer without bias."""
-    return {**label_options(published), "pool": "last", "bias": False}
-
-
-def heads(name: str) -> dict[str, Grafting]:
-    """The heads such models are published with, by the beginning of their class names."""
+    Some families put another prefix before the backbone's names in files of models that point at answers.
+    """
     return {
-        f"{name}ForCausalLM": Grafting(
-            kind="next",
-            rules=linear("lm_head", "head.output", bias=False, optional=True),
-            options=next_options,
-            publish=lambda options: {"tie_word_embeddings": options["tied"]},
-        ),
-        f"{name}ForSequenceClassification": Grafting(
-            kind="classify",
-            rules=linear("score", "head.output", bias=False),
-            options=classifier_options,
-            publish=publish_labels,
-        ),
+        f"{name}ForCausalLM": families.next_token(default=False),
+        f"{name}ForSequenceClassification": families.LAST_TOKEN,
+        f"{name}ForTokenClassification": families.tag("score"),
+        f"{name}ForQuestionAnswering": families.span(prefix=span_prefix),
     }
 
 
@@ -162,6 +145,6 @@ FAMILY = Family(
     refine=refine,
     entries=entries,
     rules=RULES,
-    heads=heads("Llama"),
+    heads=heads("Llama", "transformer."),
     prefix="model.",
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from graft.families import Family, Grafting, Published, gpt2, publish_labels
-from graft.families.gpt2 import classifier_options, next_options
+from graft import families
+from graft.families import Family, Grafting, Published, gpt2
 from graft.weights import Rule, linear
 
 _BLOCK = "backbone.blocks.{n}"
@@ -43,18 +43,15 @@ FAMILY = Family(
     entries=lambda config: {"afn": "gelu"} if config.activation == "gelu_tanh" else {},
     rules=RULES,
     heads={
-        "OpenAIGPTLMHeadModel": Grafting(
+        "OpenAIGPTLMHeadModel": families.next_token(default=True),
+        # Files of this class hold the tied matrix under the head's name alone; untied ones are refused: two for one.
+        "OpenAIGPTDoubleHeadsModel": Grafting(
             kind="next",
-            rules=linear("lm_head", "head.output", bias=False, optional=True),
-            options=next_options,
-            publish=lambda options: {"tie_word_embeddings": options["tied"]},
+            rules=[Rule("lm_head.weight", "backbone.token_embedding.weight"), *gpt2.SUMMARY],
+            options=lambda published: {"tied": families.tied(published, True)},
+            publish=families.publish_tied,
         ),
-        "OpenAIGPTForSequenceClassification": Grafting(
-            kind="classify",
-            rules=linear("score", "head.output", bias=False),
-            options=classifier_options,
-            publish=publish_labels,
-        ),
+        "OpenAIGPTForSequenceClassification": families.LAST_TOKEN,
     },
     prefix="transformer.",
 )

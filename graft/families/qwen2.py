@@ -43,5 +43,5 @@ FAMILY = dataclasses.replace(
     defaults={**llama.DEFAULTS, "num_key_value_heads": 32, "max_position_embeddings": 32768},
     refine=refine,
     entries=lambda config: {**publish_windows(config), **llama.publish_rotary(config)},
-    heads=llama.heads("Qwen2"),
+    heads=llama.heads("Qwen2", "transformer."),
 )

@@ -23,5 +23,5 @@ FAMILY = dataclasses.replace(
     fixed={**llama.FIXED, "query_key_norm": "head"},
     refine=refine,
     entries=lambda config: {**llama.entries(config), **qwen2.publish_windows(config)},
-    heads=llama.heads("Qwen3"),
+    heads=llama.heads("Qwen3", "transformer."),
 )

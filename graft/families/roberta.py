@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from graft import families
 from graft.errors import ModelError
-from graft.families import Grafting, Published, bert, publish_labels
+from graft.families import Grafting, Published, bert
 from graft.model.config import Config
 from graft.text import Frame
-from graft.weights import linear
+from graft.weights import Rule, linear
 
 
 def refine(published: Published, values: dict[str, Any]) -> dict[str, Any]:
@@ -28,15 +29,37 @@ def entries(config: Config) -> dict[str, Any]:
     }
 
 
+MASK = [
+    *linear("lm_head.dense", "head.transform"),
+    *linear("lm_head.layer_norm", "head.norm"),
+    *linear("lm_head.decoder", "head.output", optional=True),
+    Rule("lm_head.bias", "head.bias", optional=True),
+]
+
+
+def mask_options(published: Published) -> dict[str, Any]:
+    """As BERT, always with the exact GELU."""
+    return bert.mask_options(published) | {"activation": "gelu"}
+
+
+def choice_options(published: Published) -> dict[str, Any]:
+    """As BERT, with the dropout of the hidden states."""
+    return bert.pooled_options(published) | {"dropout": families.rate(published, "hidden_dropout_prob", 0.1)}
+
+
 def heads(name: str) -> dict[str, Grafting]:
     """The heads such models are published with, by the beginning of their class names."""
     return {
-        f"{name}ForSequenceClassification": Grafting(
-            kind="classify",
-            rules=[*linear("classifier.dense", "head.dense"), *linear("classifier.out_proj", "head.output")],
-            options=lambda published: bert.classifier_options(published) | {"twice": True},
-            publish=publish_labels,
+        f"{name}ForMaskedLM": families.mask(mask_options, *MASK),
+        f"{name}ForSequenceClassification": families.classifier(
+            lambda published: bert.pooled_options(published) | {"twice": True},
+            *linear("classifier.dense", "head.dense"),
+            *linear("classifier.out_proj", "head.output"),
+            *(Rule(f"pooler.dense.{part}", None) for part in ("weight", "bias")),
         ),
+        f"{name}ForMultipleChoice": Grafting(kind="choose", rules=bert.OUTPUT, options=choice_options),
+        f"{name}ForTokenClassification": families.tag("classifier", bert.dropout),
+        f"{name}ForQuestionAnswering": families.span(),
     }
 
 

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from graft.batch import Packed, pack
 from graft.errors import DataError, ModelError
-from graft.families import Family, Grafting, Published, label_options, only, publish_labels, rate
-from graft.families.gpt2 import next_options
+from graft.families import Family, Grafting, Published, classifier, only, publish_tied, rate, tied
 from graft.model.attention import Attention, Cache, Flow
 from graft.model.block import Block
 from graft.model.config import UNLIMITED, Config
@@ -239,7 +238,7 @@ def classifier_options(published: Published) -> dict[str, Any]:
     """The last token, which XLNet's frame puts there for this, through a tanh layer."""
     only(published, **SUMMARY)
     dropout = rate(published, "summary_last_dropout", 0.1)
-    return {**label_options(published), "pool": "last", "dense": "tanh", "dropout": dropout}
+    return {"pool": "last", "dense": "tanh", "dropout": dropout}
 
 
 FAMILY = Family(
@@ -254,14 +253,13 @@ FAMILY = Family(
         "XLNetLMHeadModel": Grafting(
             kind="next",
             rules=linear("lm_loss", "head.output", optional=True),
-            options=lambda published: {**next_options(published), "bias": True},
-            publish=lambda options: {"tie_word_embeddings": options["tied"]},
+            options=lambda published: {"tied": tied(published, True), "bias": True},
+            publish=publish_tied,
         ),
-        "XLNetForSequenceClassification": Grafting(
-            kind="classify",
-            rules=[*linear("sequence_summary.summary", "head.dense"), *linear("logits_proj", "head.output")],
-            options=classifier_options,
-            publish=publish_labels,
+        "XLNetForSequenceClassification": classifier(
+            classifier_options,
+            *linear("sequence_summary.summary", "head.dense"),
+            *linear("logits_proj", "head.output"),
         ),
     },
     frame=Frame(between=("<sep>",), end=("<sep>", "<cls>"), types=True, last_type=2),

@@ -59,6 +59,19 @@ def test_show_a_decoder_whose_head_shares_the_embedding(graft: Run, tiny: Callab
     assert facts["parameters"]["head"] == 260 * 32
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "spare"),
+    [("bert-pretrain", "mask", 32 * 32 + 32 + 2 * 32 + 2), ("bert-mask_untied", "mask", 96), ("bert-tag", "tag", 0)],
+)
+def test_show_a_head_over_tokens(graft: Run, tiny: Callable[..., Any], name: str, kind: str, spare: int):
+    model = tiny(name)
+    facts = graft("show", model.folder, "--json").json
+    assert facts["drawing"][-1] == f"head: {kind} on every token"
+    assert facts["parameters"]["spare"] == spare
+    assert facts["parameters"]["total"] + spare == sum(parameter.numel() for parameter in model.theirs.parameters())
+    assert facts["labels"] == (["no", "yes", "maybe"] if kind == "tag" else None)
+
+
 def test_show_for_people(graft: Run, base: Path):
     done = graft("show", base)
     assert done.code == 0

@@ -1,10 +1,8 @@
-"""Heads: what turns hidden states into answers. A head is grafted onto any backbone."""
+"""Heads that look at one vector for each sequence."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -12,38 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graft.batch import Packed
-from graft.errors import ModelError, UsageError, nearest
+from graft.errors import ModelError
+from graft.heads.answers import Answer
+from graft.heads.head import Head, grouped
 from graft.model.layers import Dropout
 
 Pool = Literal["first", "last", "mean"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What a model says about one input. Fields that do not apply are None.
-
-    Attributes:
-        label: the most probable label.
-        probability: its probability.
-        probabilities: probability of every label.
-        labels: every label whose probability is at least one half, where several may hold at once.
-        score: the predicted number (similarity, regression).
-        embedding: the input as a vector of numbers.
-        truncated_tokens: tokens of the input that did not fit the model and were not read.
-    """
-
-    label: str | None = None
-    probability: float | None = None
-    probabilities: Mapping[str, float] | None = None
-    labels: tuple[str, ...] | None = None
-    score: float | None = None
-    embedding: tuple[float, ...] | None = None
-    truncated_tokens: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """The fields that apply, ready for JSON."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {name: value for name, value in fields.items() if value is not None}
 
 
 def pool(hidden_TD: Tensor, batch: Packed, how: Pool) -> Tensor:
@@ -55,28 +27,6 @@ def pool(hidden_TD: Tensor, batch: Packed, how: Pool) -> Tensor:
     sums_BD = torch.zeros(len(batch.lengths), hidden_TD.shape[1], dtype=torch.float32, device=hidden_TD.device)
     sums_BD.index_add_(0, batch.owner_T, hidden_TD.float())
     return sums_BD / batch.lengths_B[:, None]
-
-
-class Head(nn.Module):
-    """What every head offers."""
-
-    kind = ""
-
-    def forward(self, hidden_TD: Tensor, batch: Packed) -> Tensor:
-        """Hidden states of a packed batch -> the head's output."""
-        raise NotImplementedError
-
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Mean loss over the batch, a float32 scalar."""
-        raise UsageError(f"a {self.kind!r} head has nothing to learn from targets")
-
-    def decode(self, output: Tensor, truncated: Sequence[int]) -> list[Answer]:
-        """The head's output as answers, one for each sequence."""
-        raise UsageError(f"a {self.kind!r} head does not answer; ask for logits or hidden states")
-
-    def options(self) -> dict[str, Any]:
-        """What must be known to build this head again."""
-        return {}
 
 
 class Pooled(Head):
@@ -176,6 +126,47 @@ class Regress(Pooled):
         return {"labels": self.labels, "problem": "regression"}
 
 
+class Choose(Pooled):
+    """Multiple choice: every choice is a sequence of its own and gets one number; a row's choices compete."""
+
+    kind = "choose"
+
+    def __init__(self, size: int, **body: Any) -> None:
+        super().__init__(size, 1, **body)
+
+    def forward(self, hidden_TD: Tensor, batch: Packed) -> Tensor:
+        """(T, D) -> (B,), float32: choice after choice, row after row."""
+        return super().forward(hidden_TD, batch)[:, 0]
+
+    def loss(self, output: Tensor, target: Tensor, choices: Sequence[int] = ()) -> Tensor:
+        """Mean cross-entropy over the rows.
+
+        Args:
+            output: (B,), one number for each choice.
+            target: the right choice of each row, counted within the row.
+            choices: how many choices each row has; unless stated, all rows have equally many.
+
+        Raises:
+            UsageError: the choices do not add up to the sequences.
+        """
+        return F.cross_entropy(grouped(output, choices or _evenly(output, len(target))), target)
+
+    def probabilities(self, output: Tensor, choices: Sequence[int]) -> list[Tensor]:
+        """Numbers of all choices, (B,) -> for each row, the probabilities of its choices."""
+        rows = torch.softmax(grouped(output, choices), dim=-1)
+        return [row[:count] for row, count in zip(rows, choices, strict=True)]
+
+    def decode(self, output: Tensor, truncated: Sequence[int]) -> list[Answer]:
+        """One score for each choice; `probabilities` compares those of a row."""
+        return [
+            Answer(score=score, truncated_tokens=cut) for score, cut in zip(output.tolist(), truncated, strict=True)
+        ]
+
+
+def _evenly(output: Tensor, rows: int) -> list[int]:
+    return [len(output) // max(rows, 1)] * rows
+
+
 class Embed(Head):
     """A vector for each sequence, of length one where `normalize` says so. Nothing to learn of its own."""
 
@@ -203,95 +194,3 @@ class Embed(Head):
     def options(self) -> dict[str, Any]:
         """Pooling and normalization."""
         return {"pool": self.pool, "normalize": self.normalize}
-
-
-class PredictNext(Head):
-    """The next token's logits at every token. Tied: the output matrix is the token embedding itself.
-
-    XLNet's, with a bias, are those of the token whose position a state was made for (`XLNet.predict`).
-    """
-
-    kind = "next"
-
-    def __init__(self, embedding: nn.Embedding, *, tied: bool = True, bias: bool = False) -> None:
-        super().__init__()
-        self.tied = tied
-        vocab_size, size = embedding.weight.shape
-        self.output = nn.Linear(size, vocab_size, bias=False, device="meta" if tied else None)
-        if tied:
-            self.output.weight = embedding.weight
-        if bias:
-            self.output.bias = nn.Parameter(torch.zeros(vocab_size))
-
-    def forward(self, hidden_TD: Tensor, batch: Packed) -> Tensor:
-        """(T, D) -> (T, V), float32."""
-        return self.output(hidden_TD).float()  # type: ignore[no-any-return]
-
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy against the next token of every token, (T,)."""
-        return F.cross_entropy(output, target)
-
-    def options(self) -> dict[str, Any]:
-        """Whether input and output share their matrix."""
-        return {"tied": self.tied}
-
-
-HEADS: dict[str, type[Head]] = {head.kind: head for head in (Classify, Regress, Embed, PredictNext)}
-
-
-def make(kind: str, options: Mapping[str, Any], embedding: nn.Embedding) -> Head:
-    """Build a head.
-
-    Args:
-        kind: "classify", "regress", "embed" or "next".
-        options: what the head takes; a classifier whose problem is "regression" is a Regress head.
-        embedding: the backbone's token embedding, for sizes and tied weights.
-
-    Raises:
-        ModelError: there is no such head.
-    """
-    if kind not in HEADS:
-        raise ModelError(f"unknown head {kind!r}: {nearest(kind, HEADS)}")
-    given = dict(options)
-    if kind == "embed":
-        return Embed(**given)
-    if kind == "next":
-        return PredictNext(embedding, **given)
-    if given.get("problem") == "regression":
-        kind = "regress"
-    if kind == "regress":
-        return Regress(embedding.embedding_dim, **{k: v for k, v in given.items() if k != "problem"})
-    return Classify(embedding.embedding_dim, **given)
-
-
-def initialize(head: Head, deviation: float) -> None:
-    """Fresh linear layers: normal weights of the given standard deviation, biases zero (Devlin et al. 2019).
-
-    A tied matrix is the backbone's and stays as it is.
-    """
-    tied = head.output if getattr(head, "tied", False) else None
-    for layer in head.modules():
-        if isinstance(layer, nn.Linear):
-            if layer is not tied:
-                nn.init.normal_(layer.weight, std=deviation)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-
-
-def check_shapes(
-    folder: Path, own: Mapping[str, Tensor], given: Mapping[str, Tensor], faults: Sequence[str] = ()
-) -> None:
-    """Compare the weights a folder gives with those a head has.
-
-    Raises:
-        ModelError: naming at once the faults handed in and every weight of another shape.
-    """
-    misshaped = [
-        f"{name} has shape {list(given[name].shape)}, config.json asks for {list(own[name].shape)}"
-        for name in own
-        if name in given and given[name].shape != own[name].shape
-    ]
-    if faults or misshaped:
-        raise ModelError(
-            f"{folder}: the head's weights do not fit the configuration: {'; '.join([*faults, *misshaped])}"
-        )

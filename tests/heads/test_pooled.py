@@ -1,4 +1,4 @@
-"""Heads: pooling, losses and answers, each against the formula, and what cannot be built or asked."""
+"""Heads over sequences: pooling, losses and answers, each against the formula."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from graft.batch import pack
-from graft.errors import ModelError, UsageError
-from graft.heads import HEADS, Answer, Classify, Embed, Head, PredictNext, Regress, initialize, make, pool
+from graft.errors import UsageError
+from graft.heads import Answer, Choose, Classify, Embed, Head, Regress, pool
 
-EMBEDDING = nn.Embedding(11, 4)
 BATCH = pack([[1, 2, 3], [4], [5, 6]])
 
 
@@ -72,9 +70,6 @@ def test_losses_are_their_formulas():
     expected = -(target * chances.log() + (1 - target) * (1 - chances).log()).mean()
     assert multi.loss(LOGITS, target).item() == pytest.approx(expected.item())
     assert regress.loss(LOGITS[:, :1], torch.tensor([3, 1])).item() == pytest.approx((4 + 1) / 2)
-    assert PredictNext(EMBEDDING).loss(LOGITS, torch.tensor([2, 1])).item() == pytest.approx(
-        single.loss(LOGITS, torch.tensor([2, 1])).item()
-    )
     pairs = torch.tensor([[3.0, 4.0], [4.0, 3.0], [1.0, 0.0], [0.0, 2.0]])
     assert Embed().loss(pairs, torch.tensor([1, 0])).item() == pytest.approx((0.96 - 1) ** 2 / 2, rel=1e-4)
 
@@ -127,77 +122,52 @@ def test_numbers_and_vectors():
     torch.testing.assert_close(F.normalize(plain, dim=-1), output)
 
 
-def test_as_dict_leaves_out_what_does_not_apply():
-    assert Answer(label="a", probability=0.9, probabilities={"a": 0.9}).as_dict() == {
-        "label": "a",
-        "probability": 0.9,
-        "probabilities": {"a": 0.9},
-        "truncated_tokens": 0,
-    }
+# Multiple choice
+
+SCORES = torch.tensor([1.0, -2.0, 0.5, 0.0, 3.0, -1.0])
 
 
-# Building
+def test_choices_get_one_number_each():
+    head = Choose(4, dense="tanh").eval()
+    x = torch.tanh(head.dense(pool(hidden(), BATCH, "first")))
+    output = head(hidden(), BATCH)
+    torch.testing.assert_close(output, F.linear(x, head.output.weight, head.output.bias)[:, 0])
+    assert head.decode(output, [0, 4, 0])[1] == Answer(score=output[1].item(), truncated_tokens=4)
 
 
 @pytest.mark.parametrize(
-    ("kind", "options", "made"),
+    ("choices", "right", "expected"),
     [
-        ("classify", {"labels": ("a", "b"), "problem": "multi", "dense": "tanh"}, Classify),
-        ("classify", {"labels": ("score",), "problem": "regression"}, Regress),
-        ("regress", {"labels": ("points",), "pool": "mean"}, Regress),
-        ("regress", {}, Regress),
-        ("embed", {"pool": "first", "normalize": False}, Embed),
-        ("next", {"tied": True}, PredictNext),
-        ("next", {"tied": False}, PredictNext),
+        ((2, 3, 1), [0, 1, 0], [(0, 0, 2), (3, 2, 5), (5, 5, 6)]),
+        ((3, 3), [2, 0], [(2, 0, 3), (3, 3, 6)]),
+        ((), [2, 0], [(2, 0, 3), (3, 3, 6)]),
+        ((), [1, 0, 0], [(1, 0, 2), (2, 2, 4), (4, 4, 6)]),
     ],
 )
-def test_made_as_asked_and_again_from_its_options(kind: str, options: dict[str, Any], made: type[Head]):
-    head = make(kind, options, EMBEDDING)
-    assert type(head) is made
-    told = head.options()
-    assert options.items() <= ({**options, **told} if made is not Embed else told).items()
-    again = make("classify" if kind == "regress" else kind, told, EMBEDDING)
-    assert (type(again), again.options()) == (made, told)
+def test_choices_of_a_row_compete(choices: tuple[int, ...], right: list[int], expected: list[tuple[int, int, int]]):
+    scores = SCORES.clone().requires_grad_()
+    loss = Choose(4).loss(scores, torch.tensor(right), choices)
+    each = [-torch.log_softmax(SCORES[start:end], 0)[place - start] for place, start, end in expected]
+    assert loss.item() == pytest.approx(sum(each).item() / len(each))
+    loss.backward()
+    assert scores.grad.isfinite().all()
 
 
-def test_a_tied_head_shares_and_an_untied_does_not():
-    assert make("next", {"tied": True}, EMBEDDING).output.weight is EMBEDDING.weight
-    assert make("next", {"tied": False}, EMBEDDING).output.weight is not EMBEDDING.weight
+def test_probabilities_of_choices():
+    first, second, third = Choose(4).probabilities(SCORES, (2, 3, 1))
+    torch.testing.assert_close(first, SCORES[:2].softmax(0))
+    torch.testing.assert_close(second, SCORES[2:5].softmax(0))
+    assert third.tolist() == [1.0]
 
 
-def test_an_unknown_head():
-    with pytest.raises(ModelError, match="unknown head 'clasify': did you mean 'classify'"):
-        make("clasify", {}, EMBEDDING)
-    assert sorted(HEADS) == ["classify", "embed", "next", "regress"]
-    assert all(head.kind == kind for kind, head in HEADS.items())
+@pytest.mark.parametrize("choices", [(2, 3), (2, 3, 2), (6, 0), (7, -1)])
+def test_choices_that_do_not_add_up(choices: tuple[int, ...]):
+    with pytest.raises(UsageError, match=r"groups of \d, .* rows for 6 scores; state how many rows"):
+        Choose(4).loss(SCORES, torch.tensor([0] * len(choices)), choices)
 
 
-def test_a_regression_of_several_numbers():
-    with pytest.raises(ModelError, match="a regression gives one number, found 2 labels"):
-        make("regress", {"labels": ("a", "b")}, EMBEDDING)
-
-
-def test_a_head_that_does_not_say():
-    class Mute(Head):
-        kind = "mute"
-
-    with pytest.raises(UsageError, match="a 'mute' head has nothing to learn from targets"):
-        Mute().loss(LOGITS, LOGITS)
-    with pytest.raises(UsageError, match="a 'next' head does not answer; ask for logits or hidden states"):
-        PredictNext(EMBEDDING).decode(LOGITS, [0, 0])
-    with pytest.raises(NotImplementedError):
-        Mute()(hidden(), BATCH)
-    assert Mute().options() == {}
-
-
-def test_initialize():
-    torch.manual_seed(2)
-    head = Classify(200, labels=[str(n) for n in range(300)], dense="tanh")
-    initialize(head, 0.02)
-    for layer in (head.dense, head.output):
-        assert float(layer.weight.detach().std()) == pytest.approx(0.02, rel=0.05)
-        assert abs(float(layer.weight.detach().mean())) < 0.001
-        assert not layer.bias.any()
-    bare = Classify(4, labels="ab", bias=False)
-    initialize(bare, 0.02)
-    assert bare.output.bias is None
+def test_choices_that_cannot_be_equally_many():
+    with pytest.raises(UsageError, match="groups of 1, 1, 1, 1 rows for 6 scores"):
+        Choose(4).loss(SCORES, torch.tensor([0, 0, 0, 0]))
+    with pytest.raises(UsageError, match="groups of no rows for 6 scores"):
+        Choose(4).loss(SCORES, torch.tensor([], dtype=torch.long))

@@ -1,0 +1,28 @@
+"""Heads: what turns hidden states into answers. A head is grafted onto any backbone."""
+
+from graft.heads.answers import Answer
+from graft.heads.build import HEADS, check_shapes, initialize, make
+from graft.heads.head import Head
+from graft.heads.pooled import Choose, Classify, Embed, Pool, Pooled, Regress, pool
+from graft.heads.tokens import FillMask, PerToken, PredictNext, Span, Tag
+
+__all__ = [
+    "HEADS",
+    "Answer",
+    "Choose",
+    "Classify",
+    "Embed",
+    "FillMask",
+    "Head",
+    "PerToken",
+    "Pool",
+    "Pooled",
+    "PredictNext",
+    "Regress",
+    "Span",
+    "Tag",
+    "check_shapes",
+    "initialize",
+    "make",
+    "pool",
+]
