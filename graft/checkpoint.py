@@ -207,7 +207,9 @@ class _Undrawn(TorchFunctionMode):
 def _believable(folder: Path, config: Config, shards: Shards) -> None:
     """Compare the configuration with what the files hold, before anything is built from it."""
     stored = sum((entry.end - entry.begin) // entry.dtype.itemsize for entry in shards.entries.values())
-    if config.layers > len(shards.entries) or config.parameters > 4 * stored + 10**6:
+    experts = config.experts.count if config.experts else 1
+    parts = config.layers * experts - len(config.dense_layers) * (experts - 1)
+    if parts > len(shards.entries) or config.parameters > 4 * stored + 10**6:
         raise ModelError(
             f"{folder}: config.json describes {config.parameters:,} parameters in {config.layers} layers, "
             f"the weights hold {stored:,} in {len(shards.entries)} tensors; one of the two belongs to another model"

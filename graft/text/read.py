@@ -34,7 +34,8 @@ def library_errors(what: str) -> Iterator[None]:
         raise
     except BaseException as error:
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-            raise ModelError(f"{what}: {error}") from error
+            said = " ".join(str(error).split())[:300]
+            raise ModelError(f"{what}: {said if said.isprintable() else repr(said)}") from error
         raise
 
 
@@ -141,6 +142,9 @@ def _word_piece(path: Path, config: dict[str, Any]) -> tokenizers.Tokenizer:
 
 def _byte_pairs(folder: Path, config: Mapping[str, Any]) -> tokenizers.Tokenizer:
     vocab = read_json(folder / "vocab.json")
+    odd = next((token for token, index in vocab.items() if type(index) is not int or not 0 <= index < 2**32), None)
+    if odd is not None:
+        raise ModelError(f"{folder / 'vocab.json'}: the token {odd!r:.60} has id {vocab[odd]!r:.60}, expected a number")
     merges = []
     for number, line in enumerate(_lines(folder / "merges.txt"), 1):
         pair = line.split(" ")
