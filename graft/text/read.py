@@ -153,6 +153,9 @@ def _byte_pairs(folder: Path, config: Mapping[str, Any]) -> tokenizers.Tokenizer
                 raise ModelError(
                     f"{folder / 'merges.txt'}, line {number}: expected two tokens and a space, found {line!r:.60}"
                 )
+            absent = [token for token in (*pair, "".join(pair)) if token not in vocab]
+            if absent:  # the library would panic
+                raise ModelError(f"{folder / 'merges.txt'}, line {number}: {absent[0]!r:.60} is not in vocab.json")
             merges.append((pair[0], pair[1]))
     with library_errors(f"{folder}: vocab.json and merges.txt make no tokenizer"):
         if "<unk>" in vocab and any(token.endswith("</w>") for token in vocab):

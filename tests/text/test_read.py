@@ -107,7 +107,7 @@ def test_vocab_json_of_gpt1_is_by_characters(tmp_path: Path) -> None:
             "#version: 0.2\na b c\n",
             "merges.txt, line 2: expected two tokens and a space, found 'a b c'",
         ),
-        ({"a": 0, "b": 1}, "a b\n", "make no tokenizer"),
+        ({"a": 0, "b": 1}, "a b\n", "line 1: 'ab' is not in vocab.json"),
         ({"a": "x"}, "", "the token 'a' has id 'x', expected a number"),
         ({"a": -1}, "", "the token 'a' has id -1, expected a number"),
         (["a"], "", "expected a JSON object, found list"),
