@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from graft.errors import ModelError, listed
+from graft.errors import ModelError, listed, plain
 from graft.files import read_json, unique_keys
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -187,7 +187,7 @@ def _entries(file: Path) -> dict[str, Entry]:
     except OSError as error:
         raise ModelError(f"{file}: cannot be read: {error.strerror or error}") from error
     except (SafetensorError, ValueError, RecursionError) as error:
-        raise ModelError(f"{file}: not a valid safetensors file (damaged or cut short?): {error}") from error
+        raise ModelError(f"{file}: not a valid safetensors file (damaged or cut short?): {plain(error)}") from error
     entries = dict(_places(file, header, 8 + size))
     if set(entries) != known:
         raise ModelError(f"{file}: its header is read differently by different readers; refused")

@@ -11,7 +11,7 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from graft.errors import GraftError, ModelError
+from graft.errors import GraftError, ModelError, plain
 from graft.files import JSON_BYTES, read_json
 from graft.text.frame import spelled
 
@@ -34,8 +34,7 @@ def library_errors(what: str) -> Iterator[None]:
         raise
     except BaseException as error:
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-            said = " ".join(str(error).split())[:300]
-            raise ModelError(f"{what}: {said if said.isprintable() else repr(said)}") from error
+            raise ModelError(f"{what}: {plain(error)}") from error
         raise
 
 
