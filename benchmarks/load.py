@@ -3,9 +3,10 @@
     benchmarks/.venv/bin/python benchmarks/load.py [--rounds 7] [--json]
 
 Each load happens in a process of its own, which has imported its library before the clock starts; the systems take
-turns and the file lies in the disk cache. "Ready" means that a prompt of four tokens has been answered, so that weights
-only mapped and not yet read do not count as loaded. Memory is the peak of resident memory above what the process had before
-loading, as a multiple of the model's weights in the dtype it was loaded in. Weights are random, saved by transformers.
+turns and the file lies in the disk cache. "Ready" means that a prompt of four tokens has been answered, so that
+weights only mapped and not yet read do not count as loaded. Memory is the peak of resident memory above what the
+process had before loading, as a multiple of the model's weights in the dtype it was loaded in. Weights are random,
+saved by transformers.
 Writes benchmarks/results/load-YYYY-MM-DD.json. See benchmarks/README.md.
 """
 
