@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from graft import families
-from graft.errors import ModelError, StorageError, UsageError, nearest
+from graft.errors import ModelError, StorageError, UsageError, listed, nearest
 from graft.families import Family, Grafting
 from graft.files import read_json, write_json
 from graft.model.config import Config
@@ -118,12 +118,12 @@ def read_config(folder: Path) -> tuple[dict[str, Any], Family, str, Config]:
 
 
 def _architecture(family: Family, published: Mapping[str, Any]) -> str:
-    listed = published.get("architectures") or [family.bare]
+    named = published.get("architectures") or [family.bare]
     valid = [family.bare, *family.heads]
-    if not isinstance(listed, list) or listed[0] not in valid:
-        found = listed[0] if isinstance(listed, list) else listed
+    if not isinstance(named, list) or named[0] not in valid:
+        found = named[0] if isinstance(named, list) else named
         raise ModelError(f"the class {found!r:.60} is not one Graft loads: {nearest(str(found)[:60], valid)}")
-    return str(listed[0])
+    return str(named[0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,16 +172,18 @@ def inspect(folder: Path) -> Inspected:
     )
 
 
-def load(folder: Path, *, dtype: torch.dtype) -> Loaded:
+def load(folder: Path, *, dtype: torch.dtype, check_finite: bool = False) -> Loaded:
     """Load a model folder.
 
     Weights whose dtype and layout fit stay views of the file (private pages, read when first used); others are
     converted piece by piece, so that memory peaks at little more than the result.
 
     Raises:
-        ModelError: as for `inspect`.
+        ModelError: as for `inspect`; with `check_finite` also for NaN or infinity, naming the tensors.
     """
     seen = inspect(folder)
+    if check_finite and (bad := seen.shards.not_finite(one.theirs for one in seen.found)):
+        raise ModelError(f"{folder}: NaN or infinity in {len(bad)} tensors: {listed(bad[:5])}; the weights are damaged")
     parts: dict[str, dict[str, Tensor]] = {"backbone": {}, "head": {}}
     for name, tensor in _values(seen.shards, seen.found, dtype).items():
         part, _, rest = name.partition(".")
@@ -208,7 +210,9 @@ class _Undrawn(TorchFunctionMode):
 def _believable(folder: Path, config: Config, shards: Shards) -> None:
     """Compare the configuration with what the files hold, before anything is built from it."""
     stored = sum((entry.end - entry.begin) // entry.dtype.itemsize for entry in shards.entries.values())
-    if config.layers > len(shards.entries) or config.parameters > 4 * stored + 10**6:
+    experts = config.experts.count if config.experts else 1
+    parts = config.layers * experts - len(config.dense_layers) * (experts - 1)
+    if parts > len(shards.entries) or config.parameters > 4 * stored + 10**6:
         raise ModelError(
             f"{folder}: config.json describes {config.parameters:,} parameters in {config.layers} layers, "
             f"the weights hold {stored:,} in {len(shards.entries)} tensors; one of the two belongs to another model"

@@ -78,3 +78,13 @@ def listed(names: Iterable[str]) -> str:
     "a, b, 'two\\nlines'"
     """
     return ", ".join(name if name.isprintable() and name else repr(name) for name in sorted(names))
+
+
+def plain(error: object) -> str:
+    r"""What a library says of a file, on one line whatever the file put into it.
+
+    >>> plain("no\n  such\ufeff dtype")
+    "'no such\\ufeff dtype'"
+    """
+    said = " ".join(str(error).split())[:300]
+    return said if said.isprintable() else repr(said)

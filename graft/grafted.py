@@ -303,6 +303,7 @@ def load(
     revision: str | None = None,
     device: str = "auto",
     verify: bool = False,
+    check_finite: bool = False,
 ) -> Model:
     """Load a model.
 
@@ -312,6 +313,7 @@ def load(
         revision: branch, tag or commit on the hub.
         device: "cpu", "cuda", or "auto": a GPU where there is one.
         verify: replay the golden inputs of a folder Graft saved.
+        check_finite: read every weight now, and refuse NaN and infinity, naming the tensors.
 
     Raises:
         HubError: the reference leads nowhere.
@@ -319,7 +321,7 @@ def load(
         UsageError: an unknown dtype or device.
     """
     folder = hub.resolve(ref, revision=revision)
-    loaded = checkpoint.load(folder, dtype=checkpoint.choose_dtype(dtype))
+    loaded = checkpoint.load(folder, dtype=checkpoint.choose_dtype(dtype), check_finite=check_finite)
     head, spare = _head(folder, loaded)
     settings = _settings(folder)
     model = Model(

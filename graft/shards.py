@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -15,10 +15,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from graft.errors import ModelError, listed
+from graft.errors import ModelError, listed, plain
 from graft.files import read_json, unique_keys
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+PIECE = 2**20
+"""Values looked at at a time."""
+
 HEADER_BYTES = 10 * 2**20
 """Headers beyond 10 MiB are refused: published ones are below 1 MiB."""
 
@@ -88,6 +91,19 @@ class Shards:
             return raw.view(entry.dtype).view(entry.shape)
         return torch.frombuffer(pages, dtype=entry.dtype, count=count, offset=entry.begin).view(entry.shape)
 
+    def not_finite(self, names: Iterable[str] | None = None) -> list[str]:
+        """Which tensors hold NaN or infinity, of these or of all; reads them whole, a piece at a time."""
+        return [name for name in (self.entries if names is None else names) if not self._finite(name)]
+
+    def _finite(self, name: str) -> bool:
+        if not self.entries[name].dtype.is_floating_point:
+            return True
+        values = self.tensor(name).flatten()
+        pieces = (values[start : start + PIECE] for start in range(0, len(values), PIECE))
+        finite = all(bool(torch.isfinite(torch.stack(torch.aminmax(piece))).all()) for piece in pieces)
+        self.release(name)
+        return finite
+
     def release(self, name: str, until: int | None = None) -> None:
         """Give the memory of a tensor's pages back; they are read from the file again if they are needed again.
 
@@ -114,23 +130,28 @@ def _files(folder: Path) -> tuple[list[Path], list[str]]:
     if _is_file(folder / SINGLE):
         return [folder / SINGLE], []
     if _is_file(folder / INDEX):
-        placed = read_json(folder / INDEX).get("weight_map")
-        if not isinstance(placed, dict) or not all(isinstance(name, str) for name in placed.values()):
-            raise ModelError(f"{folder / INDEX}: 'weight_map' must be an object of tensor name to file name")
-        return [_inside(folder, name) for name in sorted(set(placed.values()))], list(placed)
+        return indexed(folder)
     raise ModelError(_nothing_here(folder))
 
 
-def _inside(folder: Path, name: str) -> Path:
-    """A shard's path; an index may only name safetensors files beside it."""
-    path = folder / name
-    if not name.isprintable() or any(sign in name for sign in '/\\:"') or not name.endswith(".safetensors"):
-        raise ModelError(
-            f"{folder / INDEX}: refuses the file name {name!r}: shards lie beside the index, *.safetensors"
-        )
-    if not _is_file(path):
-        raise ModelError(f"{folder / INDEX}: the shard {name!r} is missing; fetch it again")
-    return path
+def indexed(folder: Path, index: str = INDEX, suffix: str = ".safetensors") -> tuple[list[Path], list[str]]:
+    """The files an index names, and the tensors it promises in them.
+
+    Raises:
+        ModelError: the index is damaged, a file is missing, or one is not of this suffix and beside the index.
+    """
+    placed = read_json(folder / index).get("weight_map")
+    if not isinstance(placed, dict) or not all(isinstance(name, str) for name in placed.values()):
+        raise ModelError(f"{folder / index}: 'weight_map' must be an object of tensor name to file name")
+    names = sorted(set(placed.values()))
+    for name in names:
+        if not name.isprintable() or any(sign in name for sign in '/\\:"') or not name.endswith(suffix):
+            raise ModelError(
+                f"{folder / index}: refuses the file name {name!r}: shards lie beside the index, *{suffix}"
+            )
+        if not _is_file(folder / name):
+            raise ModelError(f"{folder / index}: the shard {name!r} is missing; fetch it again")
+    return [folder / name for name in names], list(placed)
 
 
 def _is_file(path: Path) -> bool:
@@ -148,8 +169,7 @@ def _nothing_here(folder: Path) -> str:
     if pickles:
         return (
             f"{folder}: found only {', '.join(pickles)}; Graft reads safetensors and JSON, because such files can run "
-            f"code when opened. Take a revision with {SINGLE}, or save it again with "
-            "save_pretrained() in a place you trust"
+            f"code when opened. Take a revision with {SINGLE}, or see `graft convert --help`"
         )
     return f"{folder}: no {SINGLE} and no {INDEX}; is this a model folder?"
 
@@ -167,7 +187,7 @@ def _entries(file: Path) -> dict[str, Entry]:
     except OSError as error:
         raise ModelError(f"{file}: cannot be read: {error.strerror or error}") from error
     except (SafetensorError, ValueError, RecursionError) as error:
-        raise ModelError(f"{file}: not a valid safetensors file (damaged or cut short?): {error}") from error
+        raise ModelError(f"{file}: not a valid safetensors file (damaged or cut short?): {plain(error)}") from error
     entries = dict(_places(file, header, 8 + size))
     if set(entries) != known:
         raise ModelError(f"{file}: its header is read differently by different readers; refused")

@@ -111,7 +111,8 @@ def match(
     found, strangers = [], []
     for name in names:
         pattern, numbers = template(name)
-        rule = None if "{" in name else table.get(pattern)
+        older = pattern.replace(".gamma", ".weight").replace(".beta", ".bias")  # as TensorFlow named them
+        rule = None if "{" in name else table.get(pattern) or table.get(older)
         ours = tuple(one.format(**numbers) for one in rule.names) if rule else ()
         if rule is None or any(one not in wanted and not rule.optional for one in ours):
             strangers.append(name)

@@ -116,8 +116,24 @@ def test_a_module_without_a_layer_is_caught(tmp_path: Path):
     assert "stray" in result.stdout + result.stderr
 
 
+FENCED = ROOT / "graft" / "recipes" / "pickle_worker.py"
+"""The one program that reads pickles, in a process of its own (docs/decisions/0007)."""
+
+
+def test_one_file_reads_pickles_and_takes_tensors_alone():
+    source = FENCED.read_text(encoding="utf-8")
+    assert [fault.partition("calls ")[2] for fault in unsafe(source)] == ["torch.load"]
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    (load,) = [call for call in calls if dotted(call.func, {}) == "torch.load"]
+    (weights_only,) = [keyword.value for keyword in load.keywords if keyword.arg == "weights_only"]
+    assert isinstance(weights_only, ast.Constant)
+    assert weights_only.value is True
+    users = [path.name for path in (ROOT / "graft").rglob("*.py") if FENCED.name in path.read_text(encoding="utf-8")]
+    assert sorted(users) == ["convert.py", FENCED.name]
+
+
 def test_nothing_unpickles_or_runs_text_as_code():
-    files = sorted((ROOT / "graft").rglob("*.py"))
+    files = sorted(path for path in (ROOT / "graft").rglob("*.py") if path != FENCED)
     assert len(files) > 10
     found = {str(path.relative_to(ROOT)): unsafe(path.read_text(encoding="utf-8")) for path in files}
     assert {path: reasons for path, reasons in found.items() if reasons} == {}

@@ -295,7 +295,7 @@ def test_a_damaged_index(tmp_path: Path, weight_map: Any, message: str):
     ("present", "message"),
     [
         ([], "no model.safetensors and no model.safetensors.index.json; is this a model folder?"),
-        (["pytorch_model.bin", "model.ckpt"], "found only model.ckpt, pytorch_model.bin; .* save_pretrained"),
+        (["pytorch_model.bin", "model.ckpt"], "found only model.ckpt, pytorch_model.bin; .* `graft convert --help`"),
         (["tf_model.h5"], "found only tf_model.h5"),
     ],
 )

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from graft.cli import doctor, evaluate, finetune, models, run, show
+from graft.cli import convert, doctor, evaluate, finetune, models, run, show
 from graft.cli.options import Verb
 from graft.cli.output import write
 from graft.version import __version__
@@ -23,6 +23,7 @@ VERBS = (
     evaluate.evaluate,
     models.pull,
     models.models,
+    convert.convert,
     show.show,
     doctor.doctor,
 )

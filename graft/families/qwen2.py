@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from graft.errors import ModelError
 from graft.families import Published, llama
-from graft.model.config import Config
+from graft.model.config import MOST_LAYERS, Config
+
+KINDS = ("full_attention", "sliding_attention")
 
 
 def windows(published: Published, layers: int) -> tuple[int, ...]:
@@ -15,7 +18,10 @@ def windows(published: Published, layers: int) -> tuple[int, ...]:
         return ()
     size, kinds = published.get("sliding_window") or 0, published.get("layer_types")
     if kinds is None:
-        kinds = ["full_attention"] * published.get("max_window_layers", 28) + ["sliding_attention"] * layers
+        full = published.get("max_window_layers", 28)
+        kinds = [KINDS[layer >= full] for layer in range(min(layers, MOST_LAYERS))]
+    if not isinstance(kinds, list) or not all(kind in KINDS for kind in kinds):
+        raise ModelError(f"layer_types is {kinds!r:.60}, expected a list of {' and '.join(KINDS)}")
     return tuple(size if kind == "sliding_attention" else 0 for kind in kinds[:layers])
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from graft.errors import ModelError
 from graft.families import Published, llama, olmoe, qwen2, required
-from graft.model.config import Config, Experts
+from graft.model.config import MOST_LAYERS, Config, Experts
 from graft.weights import linear
 
 _OURS = "backbone.blocks.{n}.feed_forward"
@@ -26,7 +27,9 @@ def refine(published: Published, values: dict[str, Any]) -> dict[str, Any]:
         balance=published.get("router_aux_loss_coef", 0.001),
     )
     step, kept = published.get("decoder_sparse_step", 1), published.get("mlp_only_layers") or ()
-    dense = tuple(layer for layer in range(values["layers"]) if layer in kept or (layer + 1) % step)
+    if type(step) is not int or step < 1:
+        raise ModelError(f"decoder_sparse_step is {step!r:.60}, expected a whole number from 1")
+    dense = tuple(layer for layer in range(min(values["layers"], MOST_LAYERS)) if layer in kept or (layer + 1) % step)
     return {**qwen2.refine(published, values), "experts": experts, "dense_layers": dense}
 
 

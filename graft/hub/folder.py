@@ -81,8 +81,8 @@ def without_weights(names: Collection[str]) -> str | None:
     if unsafe:
         return (
             f"the only weights here are {', '.join(unsafe)}. Graft reads safetensors alone, because the other formats "
-            f"can run code when opened or hold other layouts. Look for a revision that has {SINGLE}, or load the model "
-            "in a place you trust and save it again with save_pretrained()"
+            f"can run code when opened or hold other layouts. Look for a revision that has {SINGLE}; "
+            "`graft convert --help` says how pickled weights of a model you trust become safetensors"
         )
     return f"no weights: expected {SINGLE}, or {INDEX} with its shards, or {ADAPTER}"
 

@@ -171,14 +171,16 @@ def _choice_faults(config: Config) -> list[str]:
         for name, valid in (*choices, ("position_kind", ("learned", "rotary", "none")))
         if getattr(config, name) not in valid
     ]
-    if not all(isinstance(window, int) and not isinstance(window, bool) and window >= 0 for window in config.windows):
+    if not all(type(window) is int and 0 <= window <= 2**31 for window in config.windows):
         found.append(f"windows are {config.windows!r:.60}, expected numbers of tokens")
     rotary = config.rotary
     values = (rotary.base, rotary.factor, rotary.low, rotary.high, rotary.trained, config.scale + 1)
-    if not all(isinstance(one, int | float) and 0 < one < 1e12 for one in values):
+    if not all(type(one) in (int, float) and 0 < one < 1e12 for one in values):
         found.append(f"{rotary} with scale {config.scale!r:.60}: expected numbers above 0")
     elif rotary.scaling == "llama3" and rotary.low >= rotary.high:
         found.append(f"{rotary}: low must be below high")
+    if (experts := config.experts) and not (type(experts.normalized) is bool and 0 <= experts.balance <= 1e6):
+        found.append(f"{experts!r:.200}: expected normalized true or false, and a weight from 0 for the balance")
     return found
 
 

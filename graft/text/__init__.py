@@ -84,6 +84,7 @@ class Tokenizer:
         self._library = library
         self._config = dict(config or {})
         self._declared: Any = None
+        self._place = ""  # begins messages, where the tokenizer comes from a folder
         self.special_tokens = special_tokens(library, self._config)
         _take_over(library, self.special_tokens, self._config)
         self.frame = literal(frame, library, self.special_tokens)
@@ -110,7 +111,11 @@ class Tokenizer:
         if processor is not None:
             with library_errors(f"{folder}: the tokenizer fails on a short text"):
                 frame = declared(library, literal(frame, library, special_tokens(library, config)))
-        tokenizer = cls(library, frame, config)
+        try:
+            tokenizer = cls(library, frame, config)
+        except ModelError as error:
+            raise ModelError(f"{folder}: {error}") from error
+        tokenizer._place = f"{folder}: "
         if (folder / "tokenizer.json").is_file():
             tokenizer._declared = processor
         return tokenizer
@@ -185,7 +190,9 @@ class Tokenizer:
     def _run(self, texts: list[Any], first: int, offsets: bool) -> list[tokenizers.Encoding]:
         flat = _flatten(texts, first)
         run = self._library.encode_batch if offsets else self._library.encode_batch_fast
-        with library_errors(f"the tokenizer fails on one of the texts {first} to {first + len(texts) - 1}"):
+        with library_errors(
+            f"{self._place}the tokenizer fails on one of the texts {first} to {first + len(texts) - 1}"
+        ):
             return run(flat, add_special_tokens=False)
 
     def _surround(self, parts: list[tokenizers.Encoding], limit: int | None, offsets: bool) -> Encoding:

@@ -13,7 +13,7 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from graft.errors import GraftError, ModelError
+from graft.errors import GraftError, ModelError, plain
 from graft.files import JSON_BYTES, read_json
 from graft.text import sentencepiece
 from graft.text.frame import spelled
@@ -38,7 +38,7 @@ def library_errors(what: str) -> Iterator[None]:
         raise
     except BaseException as error:
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
-            raise ModelError(f"{what}: {error}") from error
+            raise ModelError(f"{what}: {plain(error)}") from error
         raise
 
 
@@ -168,6 +168,9 @@ def _word_piece(path: Path, config: dict[str, Any]) -> tokenizers.Tokenizer:
 
 def _byte_pairs(folder: Path, config: Mapping[str, Any]) -> tokenizers.Tokenizer:
     vocab = read_json(folder / "vocab.json")
+    odd = next((token for token, index in vocab.items() if type(index) is not int or not 0 <= index < 2**32), None)
+    if odd is not None:
+        raise ModelError(f"{folder / 'vocab.json'}: the token {odd!r:.60} has id {vocab[odd]!r:.60}, expected a number")
     merges = []
     for number, line in enumerate(_lines(folder / "merges.txt"), 1):
         pair = line.split(" ")
@@ -176,6 +179,9 @@ def _byte_pairs(folder: Path, config: Mapping[str, Any]) -> tokenizers.Tokenizer
                 raise ModelError(
                     f"{folder / 'merges.txt'}, line {number}: expected two tokens and a space, found {line!r:.60}"
                 )
+            absent = [token for token in (*pair, "".join(pair)) if token not in vocab]
+            if absent:  # the library would panic
+                raise ModelError(f"{folder / 'merges.txt'}, line {number}: {absent[0]!r:.60} is not in vocab.json")
             merges.append((pair[0], pair[1]))
     with library_errors(f"{folder}: vocab.json and merges.txt make no tokenizer"):
         kind = _kind(folder, config)

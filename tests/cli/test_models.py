@@ -169,3 +169,30 @@ def test_doctor_asks_the_hub_only_if_told(process: Run):
     assert "refused" in found["hub"]["reason"]
     assert any("cannot be reached" in problem for problem in found["problems"])
     assert done.code == 1
+
+
+def test_convert(graft: Run, tiny: Callable[..., Any], tmp_path: Path):
+    import torch
+    from safetensors.torch import load_file
+
+    source, out = tiny("llama-lm").folder, tmp_path / "out"
+    done = graft("convert", source, out, "dtype=bfloat16", "--json")
+    expected = {
+        "source": str(source),
+        "out": str(out),
+        "read": "safetensors",
+        "family": "llama",
+        "architecture": "LlamaForCausalLM",
+        "parameters": sum(parameter.numel() for parameter in tiny("llama-lm").theirs.parameters()),
+        "dtype": "bfloat16",
+        "carried": ["generation_config.json"],
+    }
+    assert done.json == expected
+    assert {tensor.dtype for tensor in load_file(out / "model.safetensors").values()} == {torch.bfloat16}
+    graft("convert", source, out).failed(1, f"{out}: exists already")
+    graft("convert", tmp_path / "x", tmp_path / "y").failed(1, "no such folder")
+    graft("convert", source, tmp_path / "y", "--dtype", "float64").failed(2, "unknown dtype 'float64'")
+    plain = graft("convert", out, tmp_path / "again").out.splitlines()
+    assert plain[0] == f"{tmp_path / 'again'}: LlamaForCausalLM, 30,080 parameters in bfloat16"
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    graft("convert", tmp_path, tmp_path / "z").failed(2, "is a pickle", "--trust")

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import re
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from refusals import GONE, SECONDS, refused
 from safetensors.torch import load_file, save_file
 
 from graft import checkpoint
@@ -23,38 +23,7 @@ from graft.batch import pack
 from graft.errors import GraftError, ModelError
 from graft.grafted import load
 
-SECONDS = 2.0
-"""Processor time for one refusal; it takes some milliseconds, and a slow machine may be slower."""
-
-GONE = "<gone>"
-NAMES = ("bert-classify", "gpt2-lm", "gpt2-classify", "bert", "gpt2-untied")
-
-
-@pytest.fixture
-def broken(tiny, tmp_path: Path) -> Callable[..., Path]:
-    """A copy of a tiny model's folder, to be damaged, with some entries of its config.json changed."""
-
-    def copy(name: str = "bert-classify", **changes: Any) -> Path:
-        folder = tmp_path / "model"
-        shutil.copytree(tiny(name).folder, folder)
-        config = json.loads((folder / "config.json").read_text()) | changes
-        kept = {key: value for key, value in config.items() if value != GONE}
-        (folder / "config.json").write_text(json.dumps(kept))
-        return folder
-
-    return copy
-
-
-def refused(folder: Path, error: type[GraftError] = ModelError) -> str:
-    start = time.process_time()
-    with pytest.raises(GraftError) as caught:
-        load(folder, "float32")
-    assert time.process_time() - start < SECONDS
-    message = str(caught.value)
-    assert message.isprintable(), message
-    assert message.startswith(str(folder))
-    assert isinstance(caught.value, error), repr(caught.value)
-    return message
+NAMES = ("bert-classify", "gpt2-lm", "gpt2-classify", "bert", "gpt2-untied", "llama-tied", "mixtral-lm", "roberta")
 
 
 # config.json, by what is wrong with it

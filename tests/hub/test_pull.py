@@ -180,7 +180,7 @@ def test_only_unsafe_weights(hub: Any, machine: Any) -> None:
         "the only weights here are pytorch_model.bin, tf_model.h5. Graft reads safetensors alone" in refused["message"]
     )
     assert "revision" in refused["message"]
-    assert "save_pretrained()" in refused["message"]
+    assert "`graft convert --help`" in refused["message"]
     assert not hub.paths("resolve"), "nothing may be downloaded"
 
 

@@ -152,9 +152,9 @@ def test_the_mask_of_old_roberta_folders_takes_the_space_before_it(
             "#version: 0.2\na b c\n",
             "merges.txt, line 2: expected two tokens and a space, found 'a b c'",
         ),
-        ({"a": 0, "b": 1}, "a b\n", "make no tokenizer"),
-        ({"a": "x"}, "", "make no tokenizer"),
-        ({"a": -1}, "", "make no tokenizer"),
+        ({"a": 0, "b": 1}, "a b\n", "line 1: 'ab' is not in vocab.json"),
+        ({"a": "x"}, "", "the token 'a' has id 'x', expected a number"),
+        ({"a": -1}, "", "the token 'a' has id -1, expected a number"),
         (["a"], "", "expected a JSON object, found list"),
     ],
 )
