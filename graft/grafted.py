@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from graft import checkpoint, heads, hub, pooling, sealed
-from graft.batch import Packed
-from graft.errors import DataError, ModelError, StorageError
+from graft.batch import Packed, pack
+from graft.errors import DataError, ModelError, StorageError, UsageError
 from graft.families import Family
 from graft.files import replacing
 from graft.heads import Answer, Embed, Head, Pooled
 from graft.inference import Progress, check_encodings, choose_device, run_all
+from graft.model.recurrent import State
 from graft.model.transformer import Transformer
 from graft.sealed import Golden, Settings, Text
 from graft.text import Encoding, Tokenizer
@@ -115,16 +116,36 @@ class Model(nn.Module):
         rows = self._outputs(self.encode(texts), progress, head)
         return torch.stack(rows).numpy() if rows else np.zeros((0, self.backbone.config.hidden_size), np.float32)
 
-    def hidden_states(self, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Last hidden states of lists of token ids: one (length, D) tensor for each."""
-        found: list[Tensor] = [torch.empty(0)] * len(sequences)
+    def hidden_states(
+        self, sequences: Sequence[Sequence[Any]], *, layers: bool = False, state: State | None = None
+    ) -> list[Tensor]:
+        """Last hidden states of lists of token ids, or of words where the family reads words: (length, D) for each.
+
+        Args:
+            sequences: token ids; for ELMo words, one row of states for each, or 50 character ids for each word and the
+                sentence's marks, one row for each of these too.
+            layers: give every layer's states, (layers + 1, length, D): before the first block and after each one,
+                before any final normalization.
+            state: ELMo's state, which this call goes on from and changes: all sequences are one batch then, in the
+                order given, and number k goes on where number k of the call before ended.
+        """
+        ids, found = self._check_ids(sequences), [torch.empty(0)] * len(sequences)
 
         def keep(indices: list[int], batch: Packed) -> None:
-            parts = self.backbone(batch).split(batch.lengths)
-            for index, part in zip(indices, parts, strict=True):
-                found[index] = part
+            every: list[Tensor] = []
+            last_TD = self.backbone(batch, cache=state, layers=every if layers else None)
+            whole = torch.stack(every) if layers else last_TD
+            for index, part in zip(indices, whole.split(batch.lengths, dim=-2), strict=True):
+                marked = isinstance(sequences[index][0], str)  # the marks were put on here and come off again
+                found[index] = part[..., 1:-1, :] if marked else part
 
-        run_all(self._check_ids(sequences), None, keep, self.backbone)
+        if state is None:
+            run_all(ids, None, keep, self.backbone)
+        elif self.family.words is None:
+            raise UsageError(f"{self.family.name} models carry no state from batch to batch; leave it out")
+        else:
+            with torch.inference_mode():
+                keep(list(range(len(ids))), pack(ids).to(self.device))
         return found
 
     def logits(self, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
@@ -172,7 +193,9 @@ class Model(nn.Module):
         run_all(sequences, types, keep, self.backbone, progress)
         return found
 
-    def _check_ids(self, sequences: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
+    def _check_ids(self, sequences: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+        if self.family.words is not None:
+            return [self.family.words(number, sequence) for number, sequence in enumerate(sequences)]
         size = self.backbone.config.vocab_size
         for number, sequence in enumerate(sequences):
             if isinstance(sequence, str):
@@ -266,7 +289,7 @@ class Model(nn.Module):
     @property
     def has_tokenizer(self) -> bool:
         """Whether the model's folder brought a tokenizer."""
-        files = ("tokenizer.json", "vocab.txt", "vocab.json")
+        files = ("tokenizer.json", "vocab.txt", "vocab.json") if self.family.words is None else ()
         return "tokenizer" in self.__dict__ or any((self.folder / name).is_file() for name in files)
 
     def _save_weights(self, folder: Path) -> None:

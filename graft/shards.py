@@ -1,4 +1,4 @@
-"""The safetensors files of a model folder: one or several shards, checked, then memory-mapped."""
+"""The weights of a model folder: safetensors, one or several shards, or HDF5; checked, then memory-mapped."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from graft import hdf5
 from graft.errors import ModelError, listed
 from graft.files import read_json, unique_keys
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+OPTIONS, ARRAYS = "options.json", "lm_weights.hdf5"
 HEADER_BYTES = 10 * 2**20
 """Headers beyond 10 MiB are refused: published ones are below 1 MiB."""
 
@@ -118,7 +120,18 @@ def _files(folder: Path) -> tuple[list[Path], list[str]]:
         if not isinstance(placed, dict) or not all(isinstance(name, str) for name in placed.values()):
             raise ModelError(f"{folder / INDEX}: 'weight_map' must be an object of tensor name to file name")
         return [_inside(folder, name) for name in sorted(set(placed.values()))], list(placed)
+    if _is_file(folder / OPTIONS):
+        return [_arrays(folder)], []
     raise ModelError(_nothing_here(folder))
+
+
+def _arrays(folder: Path) -> Path:
+    """The HDF5 file beside an options.json: under its usual name, or the only one."""
+    found = sorted(path for path in folder.glob("*.hdf5") if _is_file(path))
+    if _is_file(folder / ARRAYS) or len(found) == 1:
+        return folder / ARRAYS if _is_file(folder / ARRAYS) else found[0]
+    names = listed(path.name for path in found[:5]) or "none"
+    raise ModelError(f"{folder}: {OPTIONS} wants weights in {ARRAYS}, or a single *.hdf5; found: {names}")
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -156,6 +169,8 @@ def _nothing_here(folder: Path) -> str:
 
 def _entries(file: Path) -> dict[str, Entry]:
     """Check one file with the reference reader, then take the places of its tensors from the header."""
+    if file.suffix == ".hdf5":
+        return dict(_places(file, hdf5.header(file), 0))
     try:
         with file.open("rb") as handle:
             size = int.from_bytes(handle.read(8), "little")

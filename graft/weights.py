@@ -12,7 +12,9 @@ from torch import Tensor
 
 from graft.errors import ModelError, listed
 
-_NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)|^[0-9]+(?=\.)")
+_NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)|^[0-9]+(?=\.)|(?<=Cell)[0-9]+(?=/)|(?<=_high_)[0-9]+(?=/)|(?<=_cnn_)[0-9]+$")
+"""Numbers between dots; in ELMo's files, after these words."""
+
 _PLACES = ("{n}", "{m}")
 
 
