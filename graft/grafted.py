@@ -72,8 +72,10 @@ class Model(nn.Module):
         """The model's tokenizer, read when first needed.
 
         Raises:
-            ModelError: the folder has none.
+            ModelError: the folder has none, or the family reads words.
         """
+        if self.family.words is not None:
+            raise ModelError(f"{self.folder}: reads words, not text; ask for hidden_states([text.split()])")
         return Tokenizer.from_folder(self.folder, self.family.frame)
 
     def forward(self, given: Packed | Text | Sequence[Text]) -> Any:
@@ -122,12 +124,9 @@ class Model(nn.Module):
         """Last hidden states of lists of token ids, or of words where the family reads words: (length, D) for each.
 
         Args:
-            sequences: token ids; for ELMo words, one row of states for each, or 50 character ids for each word and the
-                sentence's marks, one row for each of these too.
-            layers: give every layer's states, (layers + 1, length, D): before the first block and after each one,
-                before any final normalization.
-            state: ELMo's state, which this call goes on from and changes: all sequences are one batch then, in the
-                order given, and number k goes on where number k of the call before ended.
+            sequences: token ids; for ELMo words, or 50 character ids for each word and for the sentence's marks.
+            layers: every layer's, (layers + 1, length, D): before the first block and after each, before a final norm.
+            state: ELMo's, from earlier calls: sequence k goes on where the last call's ended. All are one batch then.
         """
         ids, found = self._check_ids(sequences), [torch.empty(0)] * len(sequences)
 

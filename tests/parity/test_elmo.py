@@ -240,3 +240,15 @@ def test_the_weights_stay_pages_of_the_file(folder: Path):
     assert {one.file.name for one in seen.shards.entries.values()} == {"lm_weights.hdf5"}
     loaded = checkpoint.load(folder, dtype=torch.float32).backbone.state_dict()
     assert torch.equal(loaded["token_embedding.weight"], seen.shards.tensor("char_embed"))
+
+
+def test_text_is_refused_with_the_way_to_go(model: graft.Model):
+    with pytest.raises(ModelError, match=r"reads words, not text; ask for hidden_states\(\[text\.split\(\)\]\)"):
+        model.embed(["The cat"])
+
+
+def test_a_vocabulary_beside_the_weights_is_no_tokenizer(folder: Path, tmp_path: Path):
+    """bilm-tf keeps a list of words beside its models; what Graft saves does not need it."""
+    (folder / "vocab.txt").write_text("</S>\n<S>\n<UNK>\nthe\n")
+    out = graft.load(folder, "float32").save(tmp_path / "out")
+    assert sorted(path.name for path in out.iterdir()) == ["graft.json", "lm_weights.hdf5", "options.json"]
