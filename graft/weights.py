@@ -24,16 +24,17 @@ class Rule:
 
     Attributes:
         theirs: name in the file; ``{n}`` stands for the number of a block, ``{m}`` for a second number.
-        ours: our name; several names share the tensor in equal parts along its output dimension; None: the tensor
-            is known and not needed.
+        ours: our name; several names share the tensor in equal parts; None: the tensor is known and not needed.
         transposed: the file stores (inputs, outputs), ours is (outputs, inputs).
         optional: a file without it is complete.
+        axis: the dimension of ours along which parts lie: 0, outputs, or 1, inputs.
     """
 
     theirs: str
     ours: str | tuple[str, ...] | None
     transposed: bool = False
     optional: bool = False
+    axis: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,14 +70,17 @@ class Match:
 
     def shapes(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Shape of each of our parts, for a tensor of the file's shape."""
-        turned = tuple(reversed(shape)) if self.rule.transposed else tuple(shape)
-        parts = len(self.names)
-        return (turned[0] // parts, *turned[1:]) if parts > 1 and turned and turned[0] % parts == 0 else turned
+        turned, axis = list(reversed(shape)) if self.rule.transposed else list(shape), self.rule.axis
+        if len(turned) > axis and turned[axis] % len(self.names) == 0:
+            turned[axis] //= len(self.names)
+        return tuple(turned)
 
     def parts(self, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Our names with views of the file's tensor, one for each."""
         turned = tensor.t() if self.rule.transposed else tensor
-        yield from zip(self.names, turned.chunk(len(self.names)) if len(self.names) > 1 else [turned], strict=True)
+        yield from zip(
+            self.names, turned.chunk(len(self.names), self.rule.axis) if len(self.names) > 1 else [turned], strict=True
+        )
 
 
 def template(name: str) -> tuple[str, dict[str, str]]:
@@ -150,7 +154,7 @@ def write(rules: Sequence[Rule], tensors: Mapping[str, Tensor]) -> dict[str, Ten
             raise ModelError(f"{rule.theirs.format(**numbers)} lacks {listed(lacking)}")
         if name != parts[0]:
             continue
-        joined = torch.cat([tensors[part] for part in parts]) if len(parts) > 1 else tensors[name]
+        joined = torch.cat([tensors[part] for part in parts], rule.axis) if len(parts) > 1 else tensors[name]
         published[rule.theirs.format(**numbers)] = (joined.t() if rule.transposed else joined).contiguous()
     if homeless:
         raise ModelError(f"no published name for {listed(homeless)}: this family cannot hold them")

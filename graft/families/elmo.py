@@ -145,12 +145,15 @@ class Elmo(Transformer):
             raise DataError(f"ids of shape {found}, expected {LENGTH} characters for each word: [words, {LENGTH}]")
 
 
-_LSTM = "RNN_{d}/RNN/MultiRNNCell/Cell{{n}}/LSTMCell/{part}"
-_OWN = {
-    "W_0": ("backbone.blocks.{{n}}.{way}.input", "backbone.blocks.{{n}}.{way}.recurrent"),
-    "B": ("backbone.blocks.{{n}}.{way}.bias",),
-    "W_P_0": ("backbone.blocks.{{n}}.{way}.projection",),
-}
+def _cells(number: int, way: str) -> list[Rule]:
+    """Of one direction, in every layer."""
+    theirs, ours = f"RNN_{number}/RNN/MultiRNNCell/Cell{{n}}/LSTMCell", f"backbone.blocks.{{n}}.{way}"
+    return [
+        Rule(f"{theirs}/W_0", (f"{ours}.input.weight", f"{ours}.recurrent.weight"), transposed=True, axis=1),
+        Rule(f"{theirs}/B", f"{ours}.input.bias"),
+        Rule(f"{theirs}/W_P_0", f"{ours}.projection.weight", transposed=True),
+    ]
+
 
 RULES = [
     Rule("char_embed", "backbone.token_embedding.weight"),
@@ -163,11 +166,8 @@ RULES = [
     ),
     Rule("CNN_proj/W_proj", "backbone.projection.weight", transposed=True),
     Rule("CNN_proj/b_proj", "backbone.projection.bias"),
-    *(
-        Rule(_LSTM.format(d=number, part=part), tuple(name.format(way=way) for name in names))
-        for number, way in enumerate(("forwards", "backwards"))
-        for part, names in _OWN.items()
-    ),
+    *_cells(0, "forwards"),
+    *_cells(1, "backwards"),
 ]
 
 

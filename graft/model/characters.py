@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graft.model.linear import Linear
-from graft.model.recurrent import drawn
 
 ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh}
 
@@ -17,7 +16,8 @@ class Filter(nn.Module):
 
     def __init__(self, width: int, size: int, count: int, activation: str) -> None:
         super().__init__()
-        self.weight, self.bias = drawn(1, width, size, count), nn.Parameter(torch.zeros(count))
+        self.weight, self.bias = nn.Parameter(torch.empty(1, width, size, count)), nn.Parameter(torch.zeros(count))
+        nn.init.normal_(self.weight, std=(width * size) ** -0.5)
         self.activation = ACTIVATIONS[activation]
 
     def forward(self, x_TWE: Tensor) -> Tensor:

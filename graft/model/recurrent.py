@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from graft.batch import Packed
 from graft.model.attention import Flow
 from graft.model.layout import Layout
+from graft.model.linear import Linear
 
 
 class State:
@@ -73,7 +74,7 @@ class LSTM(nn.Module):
     """One direction of one layer (Hochreiter & Schmidhuber 1997), its output projected (Sak et al. 2014).
 
     c = clip(sigmoid(f + 1) c + sigmoid(i) tanh(j));   h = clip(projection(sigmoid(o) tanh(c)))
-    with the gates i, j, f, o from x and the step before. Weights lie as (inputs, outputs), as they are published.
+    with the gates i, j, f, o from x and the output before.
     """
 
     def __init__(
@@ -96,14 +97,13 @@ class LSTM(nn.Module):
         """
         super().__init__()
         self.place, self.cell_clip, self.output_clip = place, cell_clip, output_clip
-        self.input, self.recurrent = drawn(size, 4 * cells), drawn(size, 4 * cells)
-        self.bias = nn.Parameter(torch.zeros(4 * cells))
-        self.projection = None if cells == size else drawn(cells, size)
+        self.input, self.recurrent = Linear(size, 4 * cells), Linear(size, 4 * cells, bias=False)
+        self.projection = None if cells == size else Linear(cells, size, bias=False)
 
     def forward(self, x_TP: Tensor, steps: Steps) -> Tensor:
         """(T, P) -> (T, P)."""
         order_T = steps.reverse_T if self.place[1] else steps.order_T
-        gates_TG = torch.addmm(self.bias, x_TP, self.input)[order_T]
+        gates_TG = self.input(x_TP)[order_T]
         h_BP, c_BF = self._begin(x_TP, steps)
         outputs, over = [], []
         for gates_BG in torch.split(gates_TG, steps.sizes):
@@ -122,24 +122,17 @@ class LSTM(nn.Module):
         count = len(steps.sorted_B)
         kept = [] if steps.state is None else steps.state.slots(self.place, count)
         if not kept:
-            return x_TP.new_zeros(count, x_TP.shape[1]), x_TP.new_zeros(count, len(self.bias) // 4)
+            return x_TP.new_zeros(count, x_TP.shape[1]), x_TP.new_zeros(count, self.recurrent.out_features // 4)
         h_BP, c_BF = (one.to(x_TP)[steps.sorted_B] for one in kept)
         return h_BP, c_BF
 
     def step(self, gates_BG: Tensor, h_BP: Tensor, c_BF: Tensor) -> tuple[Tensor, Tensor]:
         """One token of each sequence: what its input gives the gates, output and cells so far -> output, cells."""
-        i_BF, j_BF, f_BF, o_BF = torch.addmm(gates_BG, h_BP, self.recurrent).chunk(4, dim=-1)
+        i_BF, j_BF, f_BF, o_BF = (gates_BG + self.recurrent(h_BP)).chunk(4, dim=-1)
         c_BF = torch.sigmoid(f_BF + 1) * c_BF + torch.sigmoid(i_BF) * torch.tanh(j_BF)
         c_BF = c_BF if self.cell_clip is None else c_BF.clamp(-self.cell_clip, self.cell_clip)
         h_BP = torch.sigmoid(o_BF) * torch.tanh(c_BF)
         if self.projection is not None:
-            h_BP = h_BP @ self.projection
+            h_BP = self.projection(h_BP)
             h_BP = h_BP if self.output_clip is None else h_BP.clamp(-self.output_clip, self.output_clip)
         return h_BP, c_BF
-
-
-def drawn(*shape: int) -> nn.Parameter:
-    """A fresh weight whose outputs vary as its inputs do; its last dimension is that of the outputs."""
-    weight = nn.Parameter(torch.empty(*shape))
-    nn.init.normal_(weight, std=float(np.prod(shape[:-1])) ** -0.5)
-    return weight

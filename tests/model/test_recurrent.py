@@ -20,7 +20,7 @@ def batch_of(lengths: tuple[int, ...] = LENGTHS) -> Packed:
 def made(**options: Any) -> LSTM:
     torch.manual_seed(3)
     lstm = LSTM(**{"size": 3, "cells": 5, "place": (0, False), **options}).double()
-    torch.nn.init.normal_(lstm.bias)
+    torch.nn.init.normal_(lstm.input.bias)
     return lstm
 
 
@@ -40,11 +40,11 @@ def test_as_torch_has_it(backwards: bool):
     order = torch.cat([torch.arange(5) + 5 * gate for gate in (0, 2, 1, 3)])
     forget = torch.cat([torch.zeros(5), torch.ones(5), torch.zeros(10)])
     with torch.no_grad():
-        theirs.weight_ih_l0.copy_(lstm.input.t()[order])
-        theirs.weight_hh_l0.copy_(lstm.recurrent.t()[order])
-        theirs.bias_ih_l0.copy_(lstm.bias[order] + forget)
+        theirs.weight_ih_l0.copy_(lstm.input.weight[order])
+        theirs.weight_hh_l0.copy_(lstm.recurrent.weight[order])
+        theirs.bias_ih_l0.copy_(lstm.input.bias[order] + forget)
         theirs.bias_hh_l0.zero_()
-        theirs.weight_hr_l0.copy_(lstm.projection.t())
+        theirs.weight_hr_l0.copy_(lstm.projection.weight)
     x = inputs()
     for found, part in zip(run(lstm, x).split(LENGTHS), x.split(LENGTHS), strict=True):
         expected = theirs(part.flip(0))[0].flip(0) if backwards else theirs(part)[0]
