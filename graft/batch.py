@@ -6,6 +6,7 @@ The legend of shape letters, used as suffixes of tensor names everywhere in Graf
     S  tokens attended to             K  size of one head       E  experts
     B  sequences in the batch         D  hidden size            C  labels
     L  longest sequence in the batch  F  feed-forward size      M  slots of a cache, in tokens
+    W  characters of a word           P  projection size        G  gates of an LSTM, 4 F
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +28,7 @@ class Packed:
     """Sequences laid end to end. There is no padding and therefore no mask.
 
     Attributes:
-        ids_T: token ids of all sequences, one after the other, int64.
+        ids_T: token ids of all sequences, one after the other, int64; (T, W) in families that read characters.
         lengths_B: length of each sequence in tokens, int64; every one at least 1.
         types_T: token type (segment) of each token, where the family has them.
         start_B: tokens of each sequence that a cache already holds; None means none.
@@ -66,13 +68,13 @@ class Packed:
     def owner_T(self) -> Tensor:
         """Which sequence each token belongs to."""
         owners_B = torch.arange(len(self.lengths), device=self.ids_T.device)
-        return torch.repeat_interleave(owners_B, self.lengths_B, output_size=self.ids_T.numel())
+        return torch.repeat_interleave(owners_B, self.lengths_B, output_size=len(self.ids_T))
 
     @cached_property
     def position_T(self) -> Tensor:
         """Position of each token in its own sequence, counted from the sequence's start (cached tokens included)."""
         offset_B = self.first_B if self.start_B is None else self.first_B - self.start_B
-        return torch.arange(self.ids_T.numel(), device=self.ids_T.device) - offset_B[self.owner_T]
+        return torch.arange(len(self.ids_T), device=self.ids_T.device) - offset_B[self.owner_T]
 
     def to(self, device: torch.device | str) -> Packed:
         """The same batch on another device."""
@@ -86,14 +88,14 @@ class Packed:
 
 
 def pack(
-    sequences: Sequence[Sequence[int]],
+    sequences: Sequence[Sequence[Any]],
     types: Sequence[Sequence[int] | None] | None = None,
     start: Sequence[int] | None = None,
 ) -> Packed:
     """Lay sequences of token ids end to end.
 
     Args:
-        sequences: token ids of each sequence.
+        sequences: token ids of each sequence, or a list of character ids for each of its words.
         types: token types of each sequence; None for a sequence means all 0.
         start: tokens of each sequence already held by a cache.
 
@@ -107,7 +109,7 @@ def pack(
     if start is not None and len(start) != len(lengths):
         raise DataError(f"{len(start)} starts for {len(lengths)} sequences")
     batch = Packed(
-        _numbers([token for sequence in sequences for token in sequence], "token ids"),
+        _numbers([token for sequence in sequences for token in sequence], "token ids", 2),
         torch.tensor(lengths, dtype=torch.int64),
         _flat_types(types, lengths),
         None if start is None else _numbers(start, "starts"),
@@ -130,13 +132,13 @@ def _few(lengths: Sequence[int]) -> str:
     return ", ".join(map(str, lengths[:8])) + (", ..." if len(lengths) > 8 else "")
 
 
-def _numbers(values: Sequence[int], what: str) -> Tensor:
+def _numbers(values: Sequence[Any], what: str, dimensions: int = 1) -> Tensor:
     """Whole numbers as a tensor; torch would cut fractions off without a word."""
     try:
         numbers = np.array(values)
     except ValueError as error:
         raise DataError(f"{what} must be whole numbers, found lists of several lengths") from error
-    if numbers.ndim != 1 or not np.can_cast(numbers.dtype, np.int64):
+    if not 1 <= numbers.ndim <= dimensions or not np.can_cast(numbers.dtype, np.int64):
         raise DataError(f"{what} must be whole numbers, found {numbers.dtype} of shape {numbers.shape}")
     return torch.from_numpy(numbers.astype(np.int64, copy=False))
 

@@ -1,4 +1,4 @@
-"""Model folders: config.json and safetensors in, a backbone out, and the way back."""
+"""Model folders: a configuration and weights in, a backbone out, and the way back."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from graft import families
+from graft import families, hdf5
 from graft.errors import ModelError, StorageError, UsageError, listed, nearest
 from graft.families import Family, Grafting
 from graft.files import read_json, write_json
 from graft.model.config import Config
 from graft.model.transformer import Transformer
-from graft.shards import INDEX, SINGLE, Shards
+from graft.shards import ARRAYS, INDEX, OPTIONS, SINGLE, Shards
 from graft.weights import Match, match, write
 
 CHUNK = 2**20
@@ -92,7 +92,7 @@ def _has_bfloat16() -> bool:
 
 
 def read_config(folder: Path) -> tuple[dict[str, Any], Family, str, Config]:
-    """Read a folder's config.json without its weights.
+    """Read a folder's config.json, or ELMo's options.json, without its weights.
 
     Returns:
         The published configuration, its family, the published class, and our configuration.
@@ -103,9 +103,11 @@ def read_config(folder: Path) -> tuple[dict[str, Any], Family, str, Config]:
     path = folder / "config.json"
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder")
+    if not path.is_file() and (folder / OPTIONS).is_file():
+        path = folder / OPTIONS
     published = read_json(path, CONFIG_BYTES)
     try:
-        family = families.find(published.get("model_type"))
+        family = families.find("elmo" if path.name == OPTIONS else published.get("model_type"))
         architecture = _architecture(family, published)
         config = family.config(published)
         if architecture in family.heads:
@@ -214,7 +216,7 @@ def _believable(folder: Path, config: Config, shards: Shards) -> None:
     parts = config.layers * experts - len(config.dense_layers) * (experts - 1)
     if parts > len(shards.entries) or config.parameters > 4 * stored + 10**6:
         raise ModelError(
-            f"{folder}: config.json describes {config.parameters:,} parameters in {config.layers} layers, "
+            f"{folder}: the configuration describes {config.parameters:,} parameters in {config.layers} layers, "
             f"the weights hold {stored:,} in {len(shards.entries)} tensors; one of the two belongs to another model"
         )
 
@@ -274,7 +276,7 @@ def save(
     options: Mapping[str, Any],
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write config.json and the weights as a Hugging Face folder, in the dtype they have.
+    """Write config.json and the weights as a Hugging Face folder, in the dtype they have; ELMo's in its own files.
 
     Args:
         folder: an existing folder; the caller makes the writing all-or-nothing (`graft.files.replacing`).
@@ -296,6 +298,10 @@ def save(
     tensors = {name: value.detach().cpu() for name, value in write(family.table(architecture), ours).items()}
     entries = family.heads[architecture].publish(options) if architecture in family.heads else {}
     kept = {key: published[key] for key in KEPT if key in published and _plain(published[key])}
+    if family.file == OPTIONS:
+        hdf5.write(folder / ARRAYS, tensors)
+        write_json(folder / OPTIONS, family.publish(config))
+        return
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     record = {"architectures": [architecture], **family.publish(config), **kept, **entries, "dtype": dtype}
     try:

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from graft import checkpoint, heads, hub, pooling, sealed
-from graft.batch import Packed
-from graft.errors import DataError, ModelError, StorageError
+from graft.batch import Packed, pack
+from graft.errors import DataError, ModelError, StorageError, UsageError
 from graft.families import Family
 from graft.files import replacing
 from graft.heads import Answer, Embed, Head, Pooled
 from graft.inference import Progress, check_encodings, choose_device, run_all
 from graft.model.config import UNLIMITED
+from graft.model.recurrent import State
 from graft.model.transformer import Transformer
 from graft.sealed import Golden, Settings, Text
 from graft.text import FILES, Encoding, Tokenizer
@@ -73,8 +74,10 @@ class Model(nn.Module):
         """The model's tokenizer, read when first needed.
 
         Raises:
-            ModelError: the folder has none.
+            ModelError: the folder has none, or the family reads words.
         """
+        if self.family.words is not None:
+            raise ModelError(f"{self.folder}: reads words, not text; ask for hidden_states([text.split()])")
         return Tokenizer.from_folder(self.folder, self.family.frame)
 
     def forward(self, given: Packed | Text | Sequence[Text]) -> Any:
@@ -118,16 +121,33 @@ class Model(nn.Module):
         rows = self._outputs(self.encode(texts), progress, head)
         return torch.stack(rows).numpy() if rows else np.zeros((0, self.backbone.config.hidden_size), np.float32)
 
-    def hidden_states(self, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Last hidden states of lists of token ids: one (length, D) tensor for each."""
-        found: list[Tensor] = [torch.empty(0)] * len(sequences)
+    def hidden_states(
+        self, sequences: Sequence[Sequence[Any]], *, layers: bool = False, state: State | None = None
+    ) -> list[Tensor]:
+        """Last hidden states of lists of token ids, or of words where the family reads words: (length, D) for each.
+
+        Args:
+            sequences: token ids; for ELMo words, or 50 character ids for each word and for the sentence's marks.
+            layers: every layer's, (layers + 1, length, D): before the first block and after each, before a final norm.
+            state: ELMo's, from earlier calls: sequence k goes on where the last call's ended. All are one batch then.
+        """
+        ids, found = self._check_ids(sequences), [torch.empty(0)] * len(sequences)
 
         def keep(indices: list[int], batch: Packed) -> None:
-            parts = self.backbone(batch).split(batch.lengths)
-            for index, part in zip(indices, parts, strict=True):
-                found[index] = part
+            every: list[Tensor] = []
+            last_TD = self.backbone(batch, cache=state, layers=every if layers else None)
+            whole = torch.stack(every) if layers else last_TD
+            for index, part in zip(indices, whole.split(batch.lengths, dim=-2), strict=True):
+                marked = isinstance(sequences[index][0], str)  # the marks were put on here and come off again
+                found[index] = part[..., 1:-1, :] if marked else part
 
-        run_all(self._check_ids(sequences), None, keep, self.backbone)
+        if state is None:
+            run_all(ids, None, keep, self.backbone)
+        elif self.family.words is None:
+            raise UsageError(f"{self.family.name} models carry no state from batch to batch; leave it out")
+        else:
+            with torch.inference_mode():
+                keep(list(range(len(ids))), pack(ids).to(self.device))
         return found
 
     def logits(self, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
@@ -174,7 +194,9 @@ class Model(nn.Module):
         run_all(sequences, types, keep, self.backbone, progress)
         return found
 
-    def _check_ids(self, sequences: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
+    def _check_ids(self, sequences: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+        if self.family.words is not None:
+            return [self.family.words(number, sequence) for number, sequence in enumerate(sequences)]
         size = self.backbone.config.vocab_size
         for number, sequence in enumerate(sequences):
             if isinstance(sequence, str):
@@ -268,7 +290,9 @@ class Model(nn.Module):
     @property
     def has_tokenizer(self) -> bool:
         """Whether the model's folder brought a tokenizer."""
-        return "tokenizer" in self.__dict__ or any((self.folder / name).is_file() for name in FILES)
+        return "tokenizer" in self.__dict__ or (
+            self.family.words is None and any((self.folder / name).is_file() for name in FILES)
+        )
 
     def _save_weights(self, folder: Path) -> None:
         architecture = self._architecture()

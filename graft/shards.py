@@ -1,4 +1,4 @@
-"""The safetensors files of a model folder: one or several shards, checked, then memory-mapped."""
+"""The weights of a model folder: safetensors, one or several shards, or HDF5; checked, then memory-mapped."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from graft import hdf5
 from graft.errors import ModelError, listed, plain
 from graft.files import read_json, unique_keys
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+OPTIONS, ARRAYS = "options.json", "lm_weights.hdf5"
 PIECE = 2**20
 """Values looked at at a time."""
 
@@ -131,6 +133,8 @@ def _files(folder: Path) -> tuple[list[Path], list[str]]:
         return [folder / SINGLE], []
     if _is_file(folder / INDEX):
         return indexed(folder)
+    if _is_file(folder / OPTIONS):
+        return [_arrays(folder)], []
     raise ModelError(_nothing_here(folder))
 
 
@@ -152,6 +156,15 @@ def indexed(folder: Path, index: str = INDEX, suffix: str = ".safetensors") -> t
         if not _is_file(folder / name):
             raise ModelError(f"{folder / index}: the shard {name!r} is missing; fetch it again")
     return [folder / name for name in names], list(placed)
+
+
+def _arrays(folder: Path) -> Path:
+    """The HDF5 file beside an options.json: under its usual name, or the only one."""
+    found = sorted(path for path in folder.glob("*.hdf5") if _is_file(path))
+    if _is_file(folder / ARRAYS) or len(found) == 1:
+        return folder / ARRAYS if _is_file(folder / ARRAYS) else found[0]
+    names = listed(path.name for path in found[:5]) or "none"
+    raise ModelError(f"{folder}: {OPTIONS} wants weights in {ARRAYS}, or a single *.hdf5; found: {names}")
 
 
 def _is_file(path: Path) -> bool:
@@ -176,6 +189,8 @@ def _nothing_here(folder: Path) -> str:
 
 def _entries(file: Path) -> dict[str, Entry]:
     """Check one file with the reference reader, then take the places of its tensors from the header."""
+    if file.suffix == ".hdf5":
+        return dict(_places(file, hdf5.header(file), 0))
     try:
         with file.open("rb") as handle:
             size = int.from_bytes(handle.read(8), "little")

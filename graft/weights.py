@@ -13,7 +13,9 @@ from torch import Tensor
 
 from graft.errors import ModelError, listed
 
-_NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)|^[0-9]+(?=\.)")
+_NUMBER = re.compile(r"(?<=\.)[0-9]+(?=\.)|^[0-9]+(?=\.)|(?<=Cell)[0-9]+(?=/)|(?<=_high_)[0-9]+(?=/)|(?<=_cnn_)[0-9]+$")
+"""Numbers between dots; in ELMo's files, after these words."""
+
 _PLACES = ("{n}", "{m}")
 
 
@@ -23,11 +25,11 @@ class Rule:
 
     Attributes:
         theirs: name in the file; ``{n}`` stands for the number of a block, ``{m}`` for a second number.
-        ours: our name; several names share the tensor in equal parts along its output dimension; None: the tensor
-            is known and not needed.
+        ours: our name; several names share the tensor in equal parts; None: the tensor is known and not needed.
         transposed: the file stores (inputs, outputs), ours is (outputs, inputs).
         optional: a file without it is complete.
         folded: the file stores the last dimension as several; our tensor of this name has them as its shape.
+        axis: the dimension of ours along which parts lie: 0, outputs, or 1, inputs.
     """
 
     theirs: str
@@ -35,6 +37,7 @@ class Rule:
     transposed: bool = False
     optional: bool = False
     folded: str = ""
+    axis: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -72,15 +75,16 @@ class Match:
     def shapes(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Shape of each of our parts, for a tensor of the file's shape."""
         flat = (shape[0], math.prod(shape[1:])) if self.folded and shape else tuple(shape)
-        turned = tuple(reversed(flat)) if self.rule.transposed else flat
-        parts = len(self.names)
-        return (turned[0] // parts, *turned[1:]) if parts > 1 and turned and turned[0] % parts == 0 else turned
+        turned, axis = list(reversed(flat)) if self.rule.transposed else list(flat), self.rule.axis
+        if len(turned) > axis and turned[axis] % len(self.names) == 0:
+            turned[axis] //= len(self.names)
+        return tuple(turned)
 
     def parts(self, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Our names with views of the file's tensor, one for each."""
         flat = tensor.flatten(1) if self.folded else tensor
-        turned = flat.t() if self.rule.transposed else flat
-        yield from zip(self.names, turned.chunk(len(self.names)) if len(self.names) > 1 else [turned], strict=True)
+        turned, count = flat.t() if self.rule.transposed else flat, len(self.names)
+        yield from zip(self.names, turned.chunk(count, self.rule.axis) if count > 1 else [turned], strict=True)
 
 
 def template(name: str) -> tuple[str, dict[str, str]]:
@@ -155,7 +159,7 @@ def write(rules: Sequence[Rule], tensors: Mapping[str, Tensor]) -> dict[str, Ten
             raise ModelError(f"{rule.theirs.format(**numbers)} lacks {listed(lacking)}")
         if name != parts[0]:
             continue
-        joined = torch.cat([tensors[part] for part in parts]) if len(parts) > 1 else tensors[name]
+        joined = torch.cat([tensors[part] for part in parts], rule.axis) if len(parts) > 1 else tensors[name]
         turned = joined.t() if rule.transposed else joined
         shaped = turned.unflatten(-1, tensors[folded].shape) if folded else turned  # type: ignore[no-untyped-call]
         published[rule.theirs.format(**numbers)] = shaped.contiguous()

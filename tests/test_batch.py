@@ -69,7 +69,9 @@ def test_any_sequence_of_whole_numbers(sequence: object):
         ({"sequences": ["ab"]}, "token ids must be whole numbers, found <U1"),
         ({"sequences": [[None]]}, "token ids must be whole numbers, found object"),
         ({"sequences": [[2**63]]}, "token ids must be whole numbers, found uint64"),
-        ({"sequences": [[[1], [2]]]}, r"token ids must be whole numbers, found int64 of shape \(2, 1\)"),
+        ({"sequences": [[[[1]], [[2]]]]}, r"token ids must be whole numbers, found int64 of shape \(2, 1, 1\)"),
+        ({"sequences": [[[1.5], [2]]]}, "token ids must be whole numbers, found float64"),
+        ({"sequences": [[1]], "start": [[5]]}, r"starts must be whole numbers, found int64 of shape \(1, 1\)"),
         ({"sequences": [[[1], [2, 3]]]}, "token ids must be whole numbers, found lists"),
         ({"sequences": [[1, 2]], "types": [[0]]}, "token types for sequences of 1 tokens, the sequences have 2"),
         ({"sequences": [[1, 2]], "types": [[0, 0], None]}, "token types for sequences of 2 tokens"),
@@ -83,6 +85,12 @@ def test_any_sequence_of_whole_numbers(sequence: object):
 def test_what_cannot_be_packed(arguments: dict[str, object], message: str):
     with pytest.raises(DataError, match=message):
         pack(**arguments)  # type: ignore[arg-type]
+
+
+def test_characters_of_words():
+    batch = pack([[[1, 2, 3], [4, 5, 6]], [[7, 8, 9]]])
+    assert batch.ids_T.tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    assert (batch.lengths, batch.owner_T.tolist(), batch.position_T.tolist()) == ((2, 1), [0, 0, 1], [0, 1, 0])
 
 
 def test_a_batch_on_its_own_device_is_itself():

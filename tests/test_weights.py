@@ -56,6 +56,9 @@ def faults(names: list[str], expected: list[str] | None = None, prefix: str = ""
         ("a.1.2.3.b", "a.{n}.{m}.3.b", {"n": "1", "m": "2"}),
         ("layer1.weight", "layer1.weight", {}),
         ("h.1", "h.1", {}),
+        ("RNN_0/RNN/MultiRNNCell/Cell1/LSTMCell/W_P_0", "RNN_0/RNN/MultiRNNCell/Cell{n}/LSTMCell/W_P_0", {"n": "1"}),
+        ("CNN_high_12/b_carry", "CNN_high_{n}/b_carry", {"n": "12"}),
+        ("CNN/W_cnn_6", "CNN/W_cnn_{n}", {"n": "6"}),
         ("h.\u0661.weight", "h.\u0661.weight", {}),
     ],
 )
@@ -115,6 +118,18 @@ def test_a_joint_tensor_that_does_not_divide_keeps_its_shape():
     assert weight.shapes((4, 12)) == (4, 4)
     assert weight.shapes((4, 13)) == (13, 4)
     assert (bias.shapes((12,)), bias.shapes(())) == ((4,), ())
+
+
+def test_parts_joined_along_their_inputs():
+    """As an LSTM's matrix for its input and for its last output, stored (inputs, outputs)."""
+    rules = [Rule("cell.{n}.W", ("cell.{n}.input", "cell.{n}.last"), transposed=True, axis=1)]
+    ours = {"cell.0.input": torch.randn(6, 2), "cell.0.last": torch.randn(6, 2)}
+    stored = write(rules, ours)["cell.0.W"]
+    assert torch.equal(stored, torch.cat([ours["cell.0.input"].t(), ours["cell.0.last"].t()]))
+    (found,), missing = match(rules, ["cell.0.W"], list(ours))
+    assert not missing
+    assert (found.shapes((4, 6)), found.shapes((5, 6)), found.shapes((6,))) == ((6, 2), (6, 5), (6,))
+    assert all(torch.equal(part, ours[name]) for name, part in found.parts(stored))
 
 
 def test_what_a_family_cannot_hold_is_named():

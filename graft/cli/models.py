@@ -96,7 +96,7 @@ def _kind(folder: Path) -> dict[str, Any]:
     try:
         stated = read_json(folder / "config.json", 2**24).get("model_type")
     except ModelError:
-        stated = None
+        stated = "elmo" if (folder / "options.json").is_file() else None
     place = Path(__file__).parent.parent / "families"
     known = [module.name for module in pkgutil.iter_modules([str(place)])]
     return {"type": stated if isinstance(stated, str) else None, "supported": stated in known}

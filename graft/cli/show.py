@@ -56,7 +56,7 @@ def describe(folder: Path) -> dict[str, Any]:
     seen, settings = inspect(folder), sealed.read(folder)
     config, shards = seen.backbone.config, seen.shards
     kind, options = _head(folder, seen)
-    parameters = _parameters(seen)
+    parameters, spelled = _parameters(seen), seen.family.words is not None
     used = sum(parameters.values()) - parameters["spare"]
     return {
         "architecture": seen.architecture,
@@ -64,10 +64,10 @@ def describe(folder: Path) -> dict[str, Any]:
         "parameters": {"total": used, **parameters},
         "layers": config.layers,
         "hidden_size": config.hidden_size,
-        "attention_heads": config.heads,
+        "attention_heads": None if spelled else config.heads,
         "feed_forward_size": config.feed_forward_size,
-        "context_length": _tokens(config.positions),
-        "limit": _limit(folder, settings.limit, config.positions),
+        "context_length": None if spelled else _tokens(config.positions),
+        "limit": None if spelled else _limit(folder, settings.limit, config.positions),
         "vocab_size": config.vocab_size,
         "dtype_on_disk": _dtypes(shards),
         "bytes_on_disk": sum(entry.end - entry.begin for entry in shards.entries.values()),
@@ -77,7 +77,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "task": settings.task,
         "tokenizer": _tokenizer(folder),
         "licence": hub.licence(folder),
-        "drawing": drawing(config, kind, options),
+        "drawing": (drawing_of_words if spelled else drawing)(config, kind, options),
     }
 
 
@@ -173,9 +173,9 @@ def lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         + ", ".join(f"{name.replace('_', ' ')} {amount(count)}" for name, count in parts.items()),
         "layers": str(facts["layers"]),
         "hidden size": str(facts["hidden_size"]),
-        "attention heads": str(facts["attention_heads"]),
+        "attention heads": str(facts["attention_heads"] or "none"),
         "context length": context,
-        "vocabulary": f"{facts['vocab_size']:,} tokens",
+        "vocabulary": f"{facts['vocab_size']:,} {'characters' if facts['attention_heads'] is None else 'tokens'}",
         "on disk": f"{facts['dtype_on_disk']}, {size(facts['bytes_on_disk'])}",
         "memory": f"{memory} (weights alone)",
         "head": _head_line(facts),
@@ -208,6 +208,18 @@ def drawing(config: Config, kind: str | None, options: dict[str, Any]) -> list[s
         drawn += ["    |", f"{arrow:-<{width}}.", f"{'   add <':-<{width}}'", *after]
     drawn += [f"    |   ({config.layers} such blocks)", *(["  norm", "    |"] if config.norm == "pre" else [])]
     return [*drawn, f"head: {kind or 'none'}{_seen_by(kind, options)}"]
+
+
+def drawing_of_words(config: Config, kind: str | None, options: dict[str, Any]) -> list[str]:
+    """The same for a model that makes words of characters and reads them from both sides."""
+    half = config.hidden_size // 2
+    return [
+        f"characters -> convolutions -> highway layers -> {half}, once for each side",
+        "    |",
+        f"LSTM from the left, LSTM from the right: {half} -> {config.feed_forward_size} cells -> {half} each",
+        f"    |   ({config.layers} such layers)",
+        f"head: {kind or 'none'}{_seen_by(kind, options)}",
+    ]
 
 
 def _attention(config: Config) -> str:

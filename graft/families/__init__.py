@@ -62,6 +62,9 @@ class Family:
         frame: special tokens around one or two segments.
         prefix: what files of a class with a head put before the backbone's names.
         backbone: the class that runs it.
+        config_type: our Config, or one with what this family alone needs.
+        file: name of its configuration; beside options.json the weights are HDF5, elsewhere safetensors.
+        words: for families that read words: number and words of a sequence -> its character ids.
     """
 
     name: str
@@ -77,6 +80,9 @@ class Family:
     frame: Frame = field(default_factory=Frame)
     prefix: str = ""
     backbone: type[Transformer] = Transformer
+    config_type: type[Config] = Config
+    file: str = "config.json"
+    words: Callable[[int, Sequence[Any]], list[Sequence[int]]] | None = None
 
     def config(self, published: Published) -> Config:
         """config.json -> Config.
@@ -93,7 +99,7 @@ class Family:
             value = default if absent else given
             names = (ours,) if isinstance(ours, str) else ours
             values |= dict.fromkeys(names, activation(value) if names[0] == "activation" else value)
-        return Config(**{**values, **self.refine(published, values)})
+        return self.config_type(**{**values, **self.refine(published, values)})
 
     def publish(self, config: Config) -> dict[str, Any]:
         """Config -> config.json."""

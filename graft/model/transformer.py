@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from graft.batch import Packed
 from graft.errors import DataError
-from graft.model.attention import Cache, Flow
+from graft.model.attention import Flow
 from graft.model.block import Block
 from graft.model.config import Config
 from graft.model.layers import Dropout, norm
@@ -55,7 +56,7 @@ class Transformer(nn.Module):
         batch: Packed,
         *,
         memory: Memory | None = None,
-        cache: Cache | None = None,
+        cache: Any = None,
         layers: list[Tensor] | None = None,
     ) -> Tensor:
         """Run the backbone over one packed batch.
@@ -63,7 +64,8 @@ class Transformer(nn.Module):
         Args:
             batch: the sequences.
             memory: the encoder's sequences with their hidden states, one for each of the batch's, for a decoder.
-            cache: keys and values of earlier tokens; the batch's start_B says how many each sequence has.
+            cache: a Cache: keys and values of earlier tokens; the batch's start_B says how many each sequence has.
+                For recurrent families, the State that earlier batches left.
             layers: a list to fill with the hidden states before the first block and after each one, (T, D) each,
                 before any final normalization.
 
@@ -91,7 +93,7 @@ class Transformer(nn.Module):
         """Rows to run with; a router would send the added ones to experts as well."""
         return tokens if self.config.experts else round_up(tokens, ROWS)
 
-    def flow(self, batch: Packed, rows: int, memory: Memory | None, cache: Cache | None) -> Flow:
+    def flow(self, batch: Packed, rows: int, memory: Memory | None, cache: Any) -> Flow:
         """What all blocks share."""
         layout = Layout(batch, rows, rotary=self.config.rotary)
         if memory is None:
@@ -117,6 +119,8 @@ class Transformer(nn.Module):
 
     def check(self, batch: Packed) -> None:
         """Refuse sequences the position table cannot hold."""
+        if batch.ids_T.dim() != 1:
+            raise DataError(f"ids of shape {list(batch.ids_T.shape)}, expected one number for each token")
         if batch.start_B is None and batch.longest > self.config.positions:
             where = batch.lengths.index(batch.longest)
             raise DataError(

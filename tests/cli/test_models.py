@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from elmo_files import OPTIONS, arrays, write
+
+from graft.cli.models import _kind
 
 Run = Callable[..., Any]
 
@@ -42,6 +46,19 @@ def test_show_counts_every_parameter(graft: Run, classifier: Path, tiny: Callabl
     assert (facts["context_length"], facts["vocab_size"], facts["dtype_on_disk"]) == (40, 96, "float32")
     assert (facts["head"], facts["labels"]) == ("classify", ["no", "yes", "maybe"])
     assert (facts["tokenizer"], facts["licence"], facts["task"]) == ("WordPiece (tokenizer.json)", None, None)
+
+
+def test_show_a_model_that_reads_words(graft: Run, tmp_path: Path):
+    folder = write(tmp_path / "elmo", OPTIONS, arrays(OPTIONS))
+    facts = graft("show", folder, "--json").json
+    assert facts["parameters"]["total"] == sum(values.size for values in arrays(OPTIONS).values())
+    assert (facts["family"], facts["layers"], facts["hidden_size"]) == ("elmo", 2, 12)
+    assert (facts["attention_heads"], facts["context_length"], facts["limit"]) == (None, None, None)
+    shown = graft("show", folder).out
+    assert "LSTM from the left, LSTM from the right: 6 -> 10 cells -> 6 each" in shown
+    assert re.search(r"context length +any number of words\nvocabulary +262 characters", shown)
+    assert "attention:" not in shown
+    assert _kind(folder) == {"type": "elmo", "supported": True}
 
 
 def test_show_a_decoder_whose_head_shares_the_embedding(graft: Run, tiny: Callable[..., Any]):
