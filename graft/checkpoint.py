@@ -42,6 +42,7 @@ KEPT = (
     "mask_token_id",
     "decoder_start_token_id",
     "tie_word_embeddings",
+    "scale_decoder_outputs",
     "classifier_dropout",
 )
 """Entries of a published configuration handed on as they are. Nothing else is copied from an untrusted file."""
@@ -116,7 +117,7 @@ def read_config(folder: Path) -> tuple[dict[str, Any], Family, str, Config]:
 
 def _architecture(family: Family, published: Mapping[str, Any]) -> str:
     listed = published.get("architectures") or [family.bare]
-    valid = [family.bare, *family.heads]
+    valid = [family.bare, *filter(None, [family.encoder]), *family.heads]
     if not isinstance(listed, list) or listed[0] not in valid:
         found = listed[0] if isinstance(listed, list) else listed
         raise ModelError(f"the class {found!r:.60} is not one Graft loads: {nearest(str(found)[:60], valid)}")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from graft import checkpoint, heads, hub, pooling, sealed
-from graft.batch import Packed
+from graft.batch import Packed, pack
 from graft.errors import DataError, ModelError, StorageError
 from graft.families import Family
 from graft.files import replacing
@@ -75,12 +75,14 @@ class Model(nn.Module):
         """
         return Tokenizer.from_folder(self.folder, self.family.frame)
 
-    def forward(self, given: Packed | Text | Sequence[Text]) -> Any:
+    def forward(self, given: Packed | Text | Sequence[Text], decoder: Packed | None = None) -> Any:
         """A packed batch gives the head's raw output (for training); text gives an Answer, several texts a list."""
-        if not isinstance(given, Packed):
-            return self.answer(given)
-        hidden_TD = self.backbone(given)
-        return hidden_TD if self.head is None else self.head(hidden_TD, given)
+        return self._raw(given, self.head, decoder) if isinstance(given, Packed) else self.answer(given)
+
+    def _raw(self, batch: Packed, head: Head | None, decoder: Packed | None = None) -> Tensor:
+        hidden_TD = self.backbone.read(batch, "" if head is None else head.kind, decoder)
+        states: Tensor = hidden_TD if head is None else head(hidden_TD, decoder or batch)
+        return states
 
     def answer(self, texts: Text | Sequence[Text], progress: Progress | None = None) -> Answer | list[Answer]:
         """Answer one text, or a pair of texts given as a tuple, or a list of either.
@@ -127,14 +129,25 @@ class Model(nn.Module):
         run_all(self._check_ids(sequences), None, keep, self.backbone)
         return found
 
-    def logits(self, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
+    def logits(
+        self, sequences: Sequence[Sequence[int]], *, decoder: Sequence[Sequence[int]] | None = None
+    ) -> list[Tensor]:
         """The head's output for lists of token ids: (C,) each for heads that pool, (length, V) for a language model.
+
+        Args:
+            sequences: token ids.
+            decoder: token ids a decoder is given to read, its start token first, for each of the sequences; the
+                lengths of the output are theirs.
 
         Raises:
             ModelError: the model has no head.
+            DataError: a decoder lacks its sequences, or they are too many or too few, or there is no decoder.
         """
         self._needs_head("give logits")
-        return self._run(self._check_ids(sequences), None, self.head)
+        if decoder is not None and len(decoder) != len(sequences):
+            raise DataError(f"{len(decoder)} sequences for the decoder, expected one for each of the {len(sequences)}")
+        beside = None if decoder is None else self._check_ids(decoder)
+        return self._run(self._check_ids(sequences), None, self.head, decoder=beside)
 
     def pooled(
         self,
@@ -158,18 +171,19 @@ class Model(nn.Module):
         types: Sequence[Sequence[int] | None] | None,
         head: Head | None,
         progress: Progress | None = None,
+        decoder: Sequence[Sequence[int]] | None = None,
     ) -> list[Tensor]:
         found: list[Tensor] = [torch.empty(0)] * len(sequences)
 
         def keep(indices: list[int], batch: Packed) -> None:
-            hidden_TD = self.backbone(batch)
-            output = hidden_TD if head is None else head(hidden_TD, batch)
-            per_token = output.shape[0] != len(batch.lengths) or head is None or head.kind == "next"
-            parts = output.split(batch.lengths) if per_token else output
+            read = None if decoder is None else pack([decoder[index] for index in indices]).to(self.device)
+            output, lengths = self._raw(batch, head, read), (read or batch).lengths
+            per_token = output.shape[0] != len(lengths) or head is None or head.kind == "next"
+            parts = output.split(lengths) if per_token else output
             for index, part in zip(indices, parts, strict=True):
                 found[index] = part.cpu()
 
-        run_all(sequences, types, keep, self.backbone, progress)
+        run_all(sequences, types, keep, self.backbone, progress, decoder)
         return found
 
     def _check_ids(self, sequences: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
@@ -272,7 +286,8 @@ class Model(nn.Module):
     def _save_weights(self, folder: Path) -> None:
         head, kind = {}, self.head.kind if self.head else "embed"
         if kind == "embed":
-            architecture, head = self.family.bare, self.spare
+            alone = self.family.encoder if self.backbone.decoder is None else ""
+            architecture, head = alone or self.family.bare, self.spare
         else:
             architecture = self.family.architecture("classify" if kind == "regress" else kind)
             assert self.head is not None
@@ -356,11 +371,14 @@ def _head(folder: Path, loaded: checkpoint.Loaded) -> tuple[Head | None, dict[st
         return pooling.read(folder), loaded.head
     options = grafting.options(loaded.published)
     embedding = loaded.backbone.token_embedding
+    same = all(torch.equal(tensor, embedding.weight) for tensor in loaded.head.values())
+    if grafting.kind == "next":
+        options.setdefault("tied", same)  # T5's config.json does not tell
     with torch.device("meta"):  # its weights are in the file
         head = heads.make(grafting.kind, options, embedding)
     own, given = head.state_dict(), loaded.head
     if getattr(head, "tied", False):
-        if not all(torch.equal(tensor, embedding.weight) for tensor in given.values()):
+        if not same:
             raise ModelError(
                 f"{folder}: config.json ties the output matrix to the token embedding, the file has another"
             )

@@ -206,13 +206,16 @@ class Embed(Head):
 
 
 class PredictNext(Head):
-    """The next token's logits at every token. Tied: the output matrix is the token embedding itself."""
+    """The next token's logits at every token. Tied: the output matrix is the token embedding itself.
+
+    T5 multiplies hidden states by `scale` first.
+    """
 
     kind = "next"
 
-    def __init__(self, embedding: nn.Embedding, *, tied: bool = True) -> None:
+    def __init__(self, embedding: nn.Embedding, *, tied: bool = True, scale: float = 1.0) -> None:
         super().__init__()
-        self.tied = tied
+        self.tied, self.scale = tied, scale
         vocab_size, size = embedding.weight.shape
         self.output = nn.Linear(size, vocab_size, bias=False, device="meta" if tied else None)
         if tied:
@@ -220,15 +223,15 @@ class PredictNext(Head):
 
     def forward(self, hidden_TD: Tensor, batch: Packed) -> Tensor:
         """(T, D) -> (T, V), float32."""
-        return self.output(hidden_TD).float()  # type: ignore[no-any-return]
+        return self.output(hidden_TD if self.scale == 1 else hidden_TD * self.scale).float()  # type: ignore[no-any-return]
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy against the next token of every token, (T,)."""
         return F.cross_entropy(output, target)
 
     def options(self) -> dict[str, Any]:
-        """Whether input and output share their matrix."""
-        return {"tied": self.tied}
+        """Whether input and output share their matrix, and the scale."""
+        return {"tied": self.tied, "scale": self.scale}
 
 
 HEADS: dict[str, type[Head]] = {head.kind: head for head in (Classify, Regress, Embed, PredictNext)}

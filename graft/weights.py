@@ -21,17 +21,20 @@ class Rule:
     """One tensor of a published checkpoint and where it goes.
 
     Attributes:
-        theirs: name in the file; ``{n}`` stands for the number of a block, ``{m}`` for a second number.
+        theirs: name in the file; ``{n}`` stands for the number of a block, ``{m}`` for a second number; a rule may
+            spell out the second, or both.
         ours: our name; several names share the tensor in equal parts along its output dimension; None: the tensor
             is known and not needed.
         transposed: the file stores (inputs, outputs), ours is (outputs, inputs).
         optional: a file without it is complete.
+        beside: written only where this tensor of ours is there as well.
     """
 
     theirs: str
     ours: str | tuple[str, ...] | None
     transposed: bool = False
     optional: bool = False
+    beside: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -77,10 +80,10 @@ class Match:
         yield from zip(self.names, turned.chunk(len(self.names)) if len(self.names) > 1 else [turned], strict=True)
 
 
-def template(name: str) -> tuple[str, dict[str, str]]:
-    """Split a name into its pattern and its numbers: ``h.3.ln_1`` -> ``h.{n}.ln_1``, {n: 3}."""
-    numbers = _NUMBER.findall(name)[: len(_PLACES)]
-    places = iter(_PLACES)
+def template(name: str, numbered: int = len(_PLACES)) -> tuple[str, dict[str, str]]:
+    """Split a name into its pattern and its first numbers: ``h.3.ln_1`` -> ``h.{n}.ln_1``, {n: 3}."""
+    numbers = _NUMBER.findall(name)[:numbered]
+    places = iter(_PLACES[:numbered])
     pattern = _NUMBER.sub(lambda found: next(places, found.group()), name)
     return pattern, dict(zip("nm", numbers, strict=False))
 
@@ -104,8 +107,7 @@ def match(
     wanted = set(expected)
     found, strangers = [], []
     for name in names:
-        pattern, numbers = template(name)
-        rule = None if "{" in name else table.get(pattern)
+        rule, numbers = _find(table, name)
         ours = tuple(one.format(**numbers) for one in rule.names) if rule else ()
         if rule is None or any(one not in wanted and not rule.optional for one in ours):
             strangers.append(name)
@@ -118,6 +120,15 @@ def match(
         "tensors given twice": _published(rules, {name for name, count in placed.items() if count > 1}),
     }
     return found, [f"{what} ({len(which)}): {listed(which)}" for what, which in faults.items() if which]
+
+
+def _find(table: Mapping[str, Rule], name: str) -> tuple[Rule | None, dict[str, str]]:
+    """The rule of a tensor, by the pattern of its name, and the name's numbers."""
+    for numbered in (2, 1, 0) if "{" not in name else ():
+        pattern, numbers = template(name, numbered)
+        if pattern in table:
+            return table[pattern], numbers
+    return None, {}
 
 
 def _published(rules: Sequence[Rule], ours: Collection[str]) -> set[str]:
@@ -133,23 +144,27 @@ def write(rules: Sequence[Rule], tensors: Mapping[str, Tensor]) -> dict[str, Ten
     Raises:
         ModelError: a tensor of ours has no rule, or a part of a joint tensor is missing.
     """
-    table = {name: rule for rule in rules for name in rule.names}
     published: dict[str, Tensor] = {}
     homeless = []
+    table: dict[str, list[Rule]] = {}
+    for rule in reversed(rules):
+        for name in rule.names:
+            table.setdefault(name, []).append(rule)
     for name in tensors:
         pattern, numbers = template(name)
-        rule = table.get(pattern)
-        if rule is None:
+        fitting = (one for one in table.get(pattern, ()) if one.beside.format(**numbers) in ("", *tensors))
+        chosen = next(fitting, None)
+        if chosen is None:
             homeless.append(name)
             continue
-        parts = [one.format(**numbers) for one in rule.names]
+        parts = [one.format(**numbers) for one in chosen.names]
         lacking = [part for part in parts if part not in tensors]
         if lacking:
-            raise ModelError(f"{rule.theirs.format(**numbers)} lacks {listed(lacking)}")
+            raise ModelError(f"{chosen.theirs.format(**numbers)} lacks {listed(lacking)}")
         if name != parts[0]:
             continue
         joined = torch.cat([tensors[part] for part in parts]) if len(parts) > 1 else tensors[name]
-        published[rule.theirs.format(**numbers)] = (joined.t() if rule.transposed else joined).contiguous()
+        published[chosen.theirs.format(**numbers)] = (joined.t() if chosen.transposed else joined).contiguous()
     if homeless:
         raise ModelError(f"no published name for {listed(homeless)}: this family cannot hold them")
     return published

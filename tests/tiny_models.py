@@ -95,3 +95,16 @@ TINY: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2_moe-lm": ("Qwen2MoeForCausalLM", {}),
     "qwen2_moe-classify": ("Qwen2MoeForSequenceClassification", LABELS),
 }
+T5_SIZES = {
+    "vocab_size": 96,
+    "d_model": 32,
+    "d_kv": 6,
+    "d_ff": 48,
+    "num_layers": 3,
+    "num_decoder_layers": 2,
+    "num_heads": 4,
+    "n_positions": POSITIONS,
+    "relative_attention_num_buckets": 12,
+    "relative_attention_max_distance": 20,
+    "decoder_start_token_id": 0,
+}

@@ -28,12 +28,14 @@ class Grafting:
         rules: where its tensors lie; our names begin with ``head.``.
         options: what the head must know, from the published configuration.
         publish: the same backwards: options of our head -> entries of config.json.
+        prefix: what this class puts before the backbone's names, where that is not the family's.
     """
 
     kind: str
     rules: Sequence[Rule] = ()
     options: Callable[[Published], dict[str, Any]] = lambda published: {}
     publish: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda options: {}
+    prefix: str | None = None
 
 
 Refine = Callable[[Published, dict[str, Any]], Mapping[str, Any]]
@@ -46,6 +48,7 @@ class Family:
     Attributes:
         name: the model_type of its config.json.
         bare: the published class without a head.
+        encoder: the published class of an encoder without its decoder, where there are two.
         keys: entries of config.json -> fields of our Config; several fields may take one entry's value.
         defaults: values of entries that may be absent or null; the others must be there.
         supported: entries that must have this value (or be absent): another would silently compute something else.
@@ -57,6 +60,7 @@ class Family:
         frame: special tokens around one or two segments.
         prefix: what files of a class with a head put before the backbone's names.
         backbone: the class that runs it.
+        settings: the class of its configuration.
     """
 
     name: str
@@ -72,6 +76,8 @@ class Family:
     frame: Frame = field(default_factory=Frame)
     prefix: str = ""
     backbone: type[Transformer] = Transformer
+    settings: type[Config] = Config
+    encoder: str = ""
 
     def config(self, published: Published) -> Config:
         """config.json -> Config.
@@ -87,7 +93,7 @@ class Family:
             value = self.defaults[key] if given is None else given
             names = (ours,) if isinstance(ours, str) else ours
             values |= dict.fromkeys(names, activation(value) if names[0] == "activation" else value)
-        return Config(**{**values, **self.refine(published, values)})
+        return self.settings(**{**values, **self.refine(published, values)})
 
     def publish(self, config: Config) -> dict[str, Any]:
         """Config -> config.json."""
@@ -114,7 +120,8 @@ class Family:
         """Every rule of files of one published class, as that class writes them."""
         if architecture not in self.heads:
             return list(self.rules)
-        return [*prefixed(self.rules, self.prefix), *self.heads[architecture].rules]
+        grafting = self.heads[architecture]
+        return [*prefixed(self.rules, self.prefix if grafting.prefix is None else grafting.prefix), *grafting.rules]
 
 
 def names() -> list[str]:

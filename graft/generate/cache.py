@@ -33,7 +33,7 @@ class StaticCache:
         """
         if not 1 <= length <= config.positions:
             raise DataError(f"a cache of {length} tokens a sequence; this model allows 1 to {config.positions}")
-        shape = (config.layers, slots, length, config.heads, config.head_size)
+        shape = (config.layers, slots, length, config.key_heads, config.head_size)
         self.keys, self.values = (torch.zeros(shape, dtype=dtype, device=device) for _ in range(2))
         self.slots, self.length = slots, length
 
