@@ -106,9 +106,9 @@ def _parameters(seen: Inspected) -> dict[str, int]:
 def _part(name: str, *, headless: bool) -> str:
     if name.startswith("head."):
         return "spare" if headless else "head"
-    if name.startswith("backbone.blocks."):
+    if ".blocks." in name:
         return "blocks"
-    return "final_norm" if name.startswith("backbone.final_norm") else "embeddings"
+    return "final_norm" if ".final_norm." in name else "embeddings"
 
 
 def _limit(folder: Path, limit: int | None, positions: int) -> int:
@@ -184,12 +184,17 @@ def drawing(config: Config, kind: str | None, options: dict[str, Any]) -> list[s
         f"feed-forward: {sizes}, {config.activation}",
     ]
     before, after = ("norm -> ", []) if config.norm == "pre" else ("", ["  norm"])
-    embeddings = ["token", "position", *(["type"] if config.token_types else [])]
+    kinds = {"position": config.position_kind == "learned", "type": config.token_types}
+    embeddings = ["token", *(kind for kind, there in kinds.items() if there)]
     drawn = [f"{' + '.join(embeddings)} embedding{' -> norm' if config.embedding_norm else ''}"]
     for step in steps:
         arrow = f"    |--> {before}{step} "
         drawn += ["    |", f"{arrow:-<{DRAWN}}.", f"{'   add <':-<{DRAWN}}'", *after]
+    decoder = getattr(config, "decoder_layers", 0)
     drawn += [f"    |   ({config.layers} such blocks)", *(["  norm", "    |"] if config.norm == "pre" else [])]
+    drawn += [f"decoder: {decoder} such blocks, each token sees those before it, then all of the encoder's"] * (
+        decoder > 0
+    )
     return [*drawn, f"head: {kind or 'none'}{_pool(options)}"]
 
 

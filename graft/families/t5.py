@@ -234,12 +234,13 @@ def _alone(published: Published) -> bool:
 
 def refine(published: Published, values: dict[str, Any]) -> dict[str, Any]:
     """The decoder's layers, as many as the encoder's where nothing is said, and "gated-gelu" taken apart."""
-    gate, _, name = str(values["activation"]).rpartition("-")
+    said = str(values["activation"])
+    name = said.removeprefix("gated-")
     layers = values["layers"] if values["decoder_layers"] is None else values["decoder_layers"]
     return {
         "decoder_layers": 0 if _alone(published) else layers,
-        "gated": gate == "gated",
-        "activation": "gelu_tanh" if (gate, name) == ("gated", "gelu") else activation(name),
+        "gated": name != said,
+        "activation": "gelu_tanh" if said == "gated-gelu" else activation(name),
     }
 
 
