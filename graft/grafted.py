@@ -81,8 +81,8 @@ class Model(nn.Module):
 
     def _raw(self, batch: Packed, head: Head | None, decoder: Packed | None = None) -> Tensor:
         hidden_TD = self.backbone.read(batch, "" if head is None else head.kind, decoder)
-        states: Tensor = hidden_TD if head is None else head(hidden_TD, decoder or batch)
-        return states
+        output: Tensor = hidden_TD if head is None else head(hidden_TD, decoder or batch)
+        return output
 
     def answer(self, texts: Text | Sequence[Text], progress: Progress | None = None) -> Answer | list[Answer]:
         """Answer one text, or a pair of texts given as a tuple, or a list of either.
@@ -179,7 +179,7 @@ class Model(nn.Module):
             read = None if decoder is None else pack([decoder[index] for index in indices]).to(self.device)
             output, lengths = self._raw(batch, head, read), (read or batch).lengths
             per_token = output.shape[0] != len(lengths) or head is None or head.kind == "next"
-            parts = output.split(lengths) if per_token else output
+            parts = output.split_with_sizes(lengths) if per_token else output
             for index, part in zip(indices, parts, strict=True):
                 found[index] = part.cpu()
 

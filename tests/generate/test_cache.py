@@ -16,14 +16,15 @@ from graft.grafted import Model, load
 LENGTHS = (9, 1, 40, 17, 30)
 
 
-@pytest.fixture(scope="module")
-def model(tiny) -> Model:
-    return load(tiny("gpt2-lm").folder, "float32")
+@pytest.fixture(scope="module", params=["gpt2-lm", "llama-tied", "mistral-lm"])
+def model(tiny, request: pytest.FixtureRequest) -> Model:
+    """Learned positions; turned ones and shared heads of keys; a window as well."""
+    return load(tiny(request.param).folder, "float32")
 
 
 def draw(lengths: Sequence[int] = LENGTHS) -> list[list[int]]:
     generator = torch.Generator().manual_seed(3)
-    return [torch.randint(260, (length,), generator=generator).tolist() for length in lengths]
+    return [torch.randint(96, (length,), generator=generator).tolist() for length in lengths]
 
 
 def cache(model: Model, slots: int = len(LENGTHS), length: int = 40, **options: object) -> StaticCache:
