@@ -118,7 +118,7 @@ class Model(nn.Module):
         return torch.stack(rows).numpy() if rows else np.zeros((0, self.backbone.config.hidden_size), np.float32)
 
     def hidden_states(self, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Last hidden states of lists of token ids: one (length, D) tensor for each."""
+        """Last hidden states, of the encoder where there is one, for lists of token ids: a (length, D) tensor each."""
         found: list[Tensor] = [torch.empty(0)] * len(sequences)
 
         def keep(indices: list[int], batch: Packed) -> None:
@@ -371,14 +371,13 @@ def _head(folder: Path, loaded: checkpoint.Loaded) -> tuple[Head | None, dict[st
         return pooling.read(folder), loaded.head
     options = grafting.options(loaded.published)
     embedding = loaded.backbone.token_embedding
-    same = all(torch.equal(tensor, embedding.weight) for tensor in loaded.head.values())
-    if grafting.kind == "next":
-        options.setdefault("tied", same)  # T5's config.json does not tell
+    if grafting.kind == "next" and "tied" not in options:  # T5's config.json does not tell
+        options["tied"] = _same(loaded.head, embedding)
     with torch.device("meta"):  # its weights are in the file
         head = heads.make(grafting.kind, options, embedding)
     own, given = head.state_dict(), loaded.head
     if getattr(head, "tied", False):
-        if not same:
+        if not _same(given, embedding):
             raise ModelError(
                 f"{folder}: config.json ties the output matrix to the token embedding, the file has another"
             )
@@ -386,6 +385,10 @@ def _head(folder: Path, loaded: checkpoint.Loaded) -> tuple[Head | None, dict[st
     heads.check_shapes(folder, own, given, [f"{name} is missing" for name in own if name not in given])
     head.load_state_dict({name: given[name] for name in own}, assign=True)
     return head.eval(), {name: tensor for name, tensor in given.items() if name not in own}
+
+
+def _same(given: Mapping[str, Tensor], embedding: nn.Embedding) -> bool:
+    return all(torch.equal(tensor, embedding.weight) for tensor in given.values())
 
 
 def _settings(folder: Path) -> Settings:

@@ -147,24 +147,24 @@ def write(rules: Sequence[Rule], tensors: Mapping[str, Tensor]) -> dict[str, Ten
     published: dict[str, Tensor] = {}
     homeless = []
     table: dict[str, list[Rule]] = {}
-    for rule in reversed(rules):
-        for name in rule.names:
-            table.setdefault(name, []).append(rule)
+    for one in reversed(rules):
+        for name in one.names:
+            table.setdefault(name, []).append(one)
     for name in tensors:
         pattern, numbers = template(name)
-        fitting = (one for one in table.get(pattern, ()) if one.beside.format(**numbers) in ("", *tensors))
-        chosen = next(fitting, None)
-        if chosen is None:
+        fitting = (each for each in table.get(pattern, ()) if each.beside.format(**numbers) in ("", *tensors))
+        rule = next(fitting, None)
+        if rule is None:
             homeless.append(name)
             continue
-        parts = [one.format(**numbers) for one in chosen.names]
+        parts = [one.format(**numbers) for one in rule.names]
         lacking = [part for part in parts if part not in tensors]
         if lacking:
-            raise ModelError(f"{chosen.theirs.format(**numbers)} lacks {listed(lacking)}")
+            raise ModelError(f"{rule.theirs.format(**numbers)} lacks {listed(lacking)}")
         if name != parts[0]:
             continue
         joined = torch.cat([tensors[part] for part in parts]) if len(parts) > 1 else tensors[name]
-        published[chosen.theirs.format(**numbers)] = (joined.t() if chosen.transposed else joined).contiguous()
+        published[rule.theirs.format(**numbers)] = (joined.t() if rule.transposed else joined).contiguous()
     if homeless:
         raise ModelError(f"no published name for {listed(homeless)}: this family cannot hold them")
     return published

@@ -114,11 +114,11 @@ class Stack(Transformer):
 
     def __init__(self, config: Sizes) -> None:
         super().__init__(config)
-        self.relative = nn.Embedding(config.buckets, config.heads)
+        self.relative_embedding = nn.Embedding(config.buckets, config.heads)
 
     def flow(self, batch: Packed, rows: int, memory: Memory | None, cache: Cache | None) -> Flow:
         """What all blocks share."""
-        bias = Relative(self.relative, self.config)
+        bias = Relative(self.relative_embedding, self.config)
         return dataclasses.replace(super().flow(batch, rows, memory, cache), bias=bias)
 
     def dropout_last(self, x_TD: Tensor) -> Tensor:
@@ -269,7 +269,10 @@ def _stack(theirs: str, ours: str, *looks: tuple[str, str]) -> list[Rule]:
     return [
         *(Rule(f"{layer}.{a}.weight", f"{block}.{b}.weight", beside=gate.get(a, "")) for a, b in steps),
         Rule(f"{theirs}.embed_tokens.weight", None),
-        Rule(f"{theirs}.block.0.layer.0.SelfAttention.relative_attention_bias.weight", f"{ours}.relative.weight"),
+        Rule(
+            f"{theirs}.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+            f"{ours}.relative_embedding.weight",
+        ),
         Rule(f"{theirs}.block.0.layer.1.EncDecAttention.relative_attention_bias.weight", None),
         *linear(f"{theirs}.final_layer_norm", f"{ours}.final_norm", bias=False),
     ]
