@@ -14,13 +14,11 @@ from tiny_models import POSITIONS, TWO_STACKS
 from torch import Tensor
 
 from graft.batch import pack
-from graft.errors import DataError, ModelError, UsageError
 from graft.families.t5 import T5
 from graft.generate.cache import StaticCache
 from graft.grafted import Model, load
 from graft.heads import PredictNext
 from graft.model import attend
-from graft.transfer.probe import Probe
 from graft.weights import write
 
 BARE, LANGUAGE = ("t5", "mt5"), ("t5-lm", "t5-untied", "mt5-lm")
@@ -316,53 +314,3 @@ def test_ragged_answers_one_token_at_a_time(tiny, name: str, monkeypatch: pytest
         logits = torch.cat(one)
         assert worst(logits, whole[: len(logits)]) < 1e-5
     assert counts == [1] * len(looks)
-
-
-# Faults
-
-
-def test_sequences_for_a_decoder_that_is_not_there(tiny):
-    with pytest.raises(DataError, match="for a decoder were given, this model has none; leave them out"):
-        load(tiny("gpt2-lm").folder, "float32").logits([[2]], decoder=[[2]])
-    model = load(tiny("t5-encoder").folder, "float32")
-    with pytest.raises(ModelError, match="has no head"):
-        model.logits([[2]], decoder=[[2]])
-    with pytest.raises(ModelError, match="an encoder alone, T5 classifiers have a decoder; load one that has both"):
-        model.graft("classify", labels=("a", "b"))
-
-
-def test_what_a_decoder_needs(tiny):
-    model = load(tiny("t5-lm").folder, "float32")
-    with pytest.raises(DataError, match="nothing to read; give a sequence that begins with its start token for each"):
-        model.logits([[2], [3]])
-    with pytest.raises(DataError, match="1 sequences for the decoder, expected one for each of the 2"):
-        model.logits([[2], [3]], decoder=[[0]])
-    with pytest.raises(DataError, match="sequence 1 has no ids"):
-        model.logits([[2], [3]], decoder=[[0], []])
-    with pytest.raises(DataError, match="1 sequences to decode beside 2 encoded ones"):
-        model(pack([[2], [3]]), pack([[0]]))
-    with pytest.raises(DataError, match="sequence 0 has 41 tokens, the model holds at most 40"):
-        model.logits([[2]], decoder=[[0] * 41])
-
-
-@pytest.mark.parametrize(
-    ("entry", "value", "message"),
-    [
-        ("relative_attention_num_buckets", 2, "buckets is 2, expected a whole number from 4"),
-        ("relative_attention_max_distance", 12, "furthest is 12, expected a whole number from 13"),
-        ("num_decoder_layers", "2", "decoder_layers is '2', expected a whole number from 0 to 1024"),
-        ("decoder_start_token_id", 96, "start_token is 96, expected a whole number from 0 to 95"),
-        ("feed_forward_proj", "gated-tanh", "activation 'tanh'"),
-        ("feed_forward_proj", "split-gelu", "activation 'split-gelu'"),
-    ],
-)
-def test_configurations_that_make_no_sense(tiny, entry: str, value: Any, message: str):
-    family = load(tiny("t5").folder, "float32").family
-    with pytest.raises(ModelError, match=message):
-        family.config({**tiny("t5").theirs.config.to_dict(), entry: value})
-
-
-def test_the_probe_says_that_it_cannot(tiny):
-    model = load(tiny("t5-classify").folder, "float32")
-    with pytest.raises(UsageError, match="cannot be written into t5 models; use strategy full"):
-        Probe().solve(model, draw((3, 4)), [None, None], torch.tensor([0, 1]))
