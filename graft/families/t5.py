@@ -138,8 +138,8 @@ class CrossAttention(Attention):
         assert memory is not None
         assert layout is not None
         if self.layer not in memory.kept:
-            v_SHK = self.value(memory.hidden_TD).unflatten(-1, (-1, self.head_size))
-            memory.kept[self.layer] = self.keys(memory.hidden_TD), v_SHK
+            k, v = self.keys(memory.hidden_TD), self.value(memory.hidden_TD).unflatten(-1, (-1, self.head_size))
+            memory.kept[self.layer] = (k, v) if flow.cache is None else (memory.slots(k), memory.slots(v))
         return self.mix(self.queries(x_TD), *memory.kept[self.layer], layout)
 
 

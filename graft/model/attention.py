@@ -30,12 +30,17 @@ class Memory:
     Attributes:
         batch: the encoder's sequences.
         hidden_TD: its hidden states; there may be more rows than tokens.
-        kept: keys and values of each layer of the decoder, once it has looked, (S, H, K) each.
+        kept: keys and values of each layer of the decoder, once it has looked: packed, (S, H, K) each, or in slots,
+            (B, M, H, K) each, where it will look again for every new token.
     """
 
     batch: Packed
     hidden_TD: Tensor
     kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def slots(self, x_SHK: Tensor) -> Tensor:
+        """Packed keys or values in slots, (B, M, H, K)."""
+        return x_SHK[Layout(self.batch).cache_rows]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -190,3 +190,17 @@ def test_slots_of_a_cache_with_bias(held: tuple[int, ...], window: int, groups: 
     expected = naive(inputs, totals, totals, causal=True, window=window).split(totals)
     wanted = torch.cat([one[old:] for one, old in zip(expected, held, strict=True)])
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("groups", [HEADS, 2])
+@pytest.mark.parametrize("start", [None, (3, 0, 9, 40)])
+def test_slots_that_hold_the_keys_of_other_sequences(start: tuple[int, ...] | None, groups: int):
+    """All of a sequence's own slots are seen, wherever the queries stand; what lies behind them is not."""
+    queries, keys = PAIRS["few"]
+    inputs = [x.detach() for x in draw(sum(queries), sum(keys), groups)]
+    k_BMGK, v_BMGK = torch.full((2, len(keys), 32, groups, SIZE), 1e4, dtype=torch.float64)
+    for number, (k, v) in enumerate(zip(inputs[1].split(keys), inputs[2].split(keys), strict=True)):
+        k_BMGK[number, : len(k)], v_BMGK[number, : len(v)] = k, v
+    layout = Layout(batch(queries, start), memory=batch(keys))
+    found = attend(inputs[0], k_BMGK, v_BMGK, layout, causal=False, scale=SCALE)
+    torch.testing.assert_close(found, naive(inputs, queries, keys, bias=False), rtol=0, atol=1e-12)
