@@ -26,7 +26,7 @@ class Rule:
         ours: our name; several names share the tensor in equal parts along its output dimension; None: the tensor
             is known and not needed.
         transposed: the file stores (inputs, outputs), ours is (outputs, inputs).
-        optional: a file without it is complete.
+        optional: a file without it is complete; where another tensor of the file has its place, it is left aside.
         beside: written only where this tensor of ours is there as well.
     """
 
@@ -114,6 +114,10 @@ def match(
         elif ours:
             found.append(Match(name, ours, rule))
     placed = Counter(name for one in found for name in one.names)
+    for one in [one for one in found if one.rule.optional]:
+        if any(placed[name] > 1 for name in one.names):
+            found.remove(one)
+            placed.subtract(one.names)
     faults = {
         "tensors without a place in this model": strangers,
         "tensors missing": _published(rules, wanted - placed.keys()),

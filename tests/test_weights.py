@@ -82,6 +82,15 @@ def test_numbers_spelled_out():
     ]
 
 
+def test_an_optional_name_gives_way():
+    rules = [Rule("a", "x", optional=True), Rule("b", "x", optional=True), Rule("c", "x"), Rule("d", "x")]
+    for names, kept in ((["a", "b", "c"], "c"), (["c", "a"], "c"), (["a", "b"], "b"), (["a"], "a")):
+        found, wrong = match(rules, names, ["x"])
+        assert wrong == []
+        assert [one.theirs for one in found] == [kept]
+    assert match(rules, ["a", "c", "d"], ["x"])[1] == ["tensors given twice (1): d"]
+
+
 def test_a_name_that_depends_on_another_tensor():
     """T5 calls one and the same matrix by another name where there is a gate beside it."""
     rules = [

@@ -268,7 +268,7 @@ def _stack(theirs: str, ours: str, *looks: tuple[str, str]) -> list[Rule]:
     gate = {f"{last}.DenseReluDense.wi_1": f"{block}.feed_forward.gate.weight"}
     return [
         *(Rule(f"{layer}.{a}.weight", f"{block}.{b}.weight", beside=gate.get(a, "")) for a, b in steps),
-        Rule(f"{theirs}.embed_tokens.weight", None),
+        Rule(f"{theirs}.embed_tokens.weight", "backbone.token_embedding.weight", optional=True),
         Rule(
             f"{theirs}.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
             f"{ours}.relative_embedding.weight",
@@ -279,9 +279,9 @@ def _stack(theirs: str, ours: str, *looks: tuple[str, str]) -> list[Rule]:
 
 
 RULES = [
-    Rule("shared.weight", "backbone.token_embedding.weight"),
     *_stack("encoder", "backbone", ("SelfAttention", "attention")),
     *_stack("decoder", "backbone.decoder", ("SelfAttention", "attention"), ("EncDecAttention", "memory")),
+    Rule("shared.weight", "backbone.token_embedding.weight"),
 ]
 
 

@@ -78,6 +78,21 @@ def test_files_that_repeat_the_embedding(tiny, tmp_path: Path):
     assert load_file(model.save(tmp_path / "out") / "model.safetensors").keys() == tensors.keys()
 
 
+@pytest.mark.parametrize("kept", [["encoder"], ["decoder"], ["encoder", "decoder"]])
+def test_files_that_know_the_embedding_by_another_name(tiny, tmp_path: Path, kept: list[str]):
+    made = tiny("t5-lm")
+    copied = shutil.copytree(made.folder, tmp_path / "copied")
+    tensors = load_file(copied / "model.safetensors")
+    shared = tensors.pop("shared.weight")
+    save_file(tensors | {f"{one}.embed_tokens.weight": shared.clone() for one in kept}, copied / "model.safetensors")
+    saved = load_file(load(copied, "float32").save(tmp_path / "out") / "model.safetensors")
+    assert saved.keys() == tensors.keys() | {"shared.weight"}
+    assert torch.equal(saved["shared.weight"], shared)
+    save_file(tensors, copied / "model.safetensors")
+    with pytest.raises(ModelError, match=r"tensors missing \(1\): shared.weight"):
+        load(copied, "float32")
+
+
 def test_what_show_says(tiny):
     facts = describe(tiny("t5-lm").folder)
     assert facts["head"] == "next"
