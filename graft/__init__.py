@@ -23,7 +23,7 @@ _HOMES = {
     "Model": "graft.grafted",
     "evaluate": "graft.recipes.evaluate",
     "finetune": "graft.recipes.finetune",
-    "load": "graft.grafted",
+    "load": "graft.loading",
     "run": "graft.recipes.run",
 }
 

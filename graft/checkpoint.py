@@ -42,6 +42,7 @@ KEPT = (
     "mask_token_id",
     "decoder_start_token_id",
     "tie_word_embeddings",
+    "scale_decoder_outputs",
     "classifier_dropout",
     "summary_last_dropout",
     "mem_len",
@@ -121,7 +122,7 @@ def read_config(folder: Path) -> tuple[dict[str, Any], Family, str, Config]:
 
 def _architecture(family: Family, published: Mapping[str, Any]) -> str:
     named = published.get("architectures") or [family.bare]
-    valid = [family.bare, *family.heads]
+    valid = [family.bare, *filter(None, [family.encoder]), *family.heads]
     if not isinstance(named, list) or named[0] not in valid:
         found = named[0] if isinstance(named, list) else named
         raise ModelError(f"the class {found!r:.60} is not one Graft loads: {nearest(str(found)[:60], valid)}")

@@ -12,9 +12,10 @@ from sklearn.utils.validation import check_is_fitted
 from graft import hub, tasks
 from graft.checkpoint import choose_dtype
 from graft.errors import DataError
-from graft.grafted import Model, load
+from graft.grafted import Model
 from graft.heads import Classify
 from graft.inference import computing
+from graft.loading import load
 from graft.recipes.adapt import Plan, adapt
 from graft.recipes.watch import Watch
 from graft.sealed import Settings

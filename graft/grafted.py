@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from graft import checkpoint, heads, hub, pooling, sealed
+from graft import checkpoint, heads, pooling, sealed
 from graft.batch import Packed, pack
 from graft.errors import DataError, ModelError, StorageError, UsageError
 from graft.families import Family
 from graft.files import replacing
 from graft.heads import Answer, Embed, Head, Pooled
-from graft.inference import Progress, check_encodings, choose_device, run_all
+from graft.inference import Progress, check_encodings, run_all
 from graft.model.config import UNLIMITED
 from graft.model.recurrent import State
 from graft.model.transformer import Transformer
@@ -80,12 +80,14 @@ class Model(nn.Module):
             raise ModelError(f"{self.folder}: reads words, not text; ask for hidden_states([text.split()])")
         return Tokenizer.from_folder(self.folder, self.family.frame)
 
-    def forward(self, given: Packed | Text | Sequence[Text]) -> Any:
+    def forward(self, given: Packed | Text | Sequence[Text], decoder: Packed | None = None) -> Any:
         """A packed batch gives the head's raw output (for training); text gives an Answer, several texts a list."""
-        if not isinstance(given, Packed):
-            return self.answer(given)
-        hidden_TD = self.backbone(given)
-        return hidden_TD if self.head is None else self.head(hidden_TD, given)
+        return self._raw(given, self.head, decoder) if isinstance(given, Packed) else self.answer(given)
+
+    def _raw(self, batch: Packed, head: Head | None, decoder: Packed | None = None) -> Tensor:
+        hidden_TD = self.backbone.read(batch, "" if head is None else head.kind, decoder)
+        output: Tensor = hidden_TD if head is None else head(hidden_TD, decoder or batch)
+        return output
 
     def answer(self, texts: Text | Sequence[Text], progress: Progress | None = None) -> Answer | list[Answer]:
         """Answer one text, or a pair of texts given as a tuple, or a list of either.
@@ -124,7 +126,7 @@ class Model(nn.Module):
     def hidden_states(
         self, sequences: Sequence[Sequence[Any]], *, layers: bool = False, state: State | None = None
     ) -> list[Tensor]:
-        """Last hidden states of lists of token ids, or of words where the family reads words: (length, D) for each.
+        """Last hidden states, the encoder's where there is a decoder, for lists of token ids: (length, D) for each.
 
         Args:
             sequences: token ids; for ELMo words, or 50 character ids for each word and for the sentence's marks.
@@ -150,14 +152,25 @@ class Model(nn.Module):
                 keep(list(range(len(ids))), pack(ids).to(self.device))
         return found
 
-    def logits(self, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
+    def logits(
+        self, sequences: Sequence[Sequence[int]], *, decoder: Sequence[Sequence[int]] | None = None
+    ) -> list[Tensor]:
         """The head's output for lists of token ids: (C,) each for heads that pool, (length, C) for others.
+
+        Args:
+            sequences: token ids.
+            decoder: token ids a decoder is given to read, its start token first, for each of the sequences; the
+                lengths of the output are theirs.
 
         Raises:
             ModelError: the model has no head.
+            DataError: a decoder lacks its sequences, or they are too many or too few, or there is no decoder.
         """
         self._needs_head("give logits")
-        return self._run(self._check_ids(sequences), None, self.head)
+        if decoder is not None and len(decoder) != len(sequences):
+            raise DataError(f"{len(decoder)} sequences for the decoder, expected one for each of the {len(sequences)}")
+        beside = None if decoder is None else self._check_ids(decoder)
+        return self._run(self._check_ids(sequences), None, self.head, decoder=beside)
 
     def pooled(
         self,
@@ -181,17 +194,18 @@ class Model(nn.Module):
         types: Sequence[Sequence[int] | None] | None,
         head: Head | None,
         progress: Progress | None = None,
+        decoder: Sequence[Sequence[int]] | None = None,
     ) -> list[Tensor]:
         found: list[Tensor] = [torch.empty(0)] * len(sequences)
 
         def keep(indices: list[int], batch: Packed) -> None:
-            hidden_TD = self.backbone(batch)
-            output = hidden_TD if head is None else head(hidden_TD, batch)
-            parts = output.split(batch.lengths) if head is None or head.per_token else output
+            read = None if decoder is None else pack([decoder[index] for index in indices]).to(self.device)
+            output, lengths = self._raw(batch, head, read), (read or batch).lengths
+            parts = output.split_with_sizes(lengths) if head is None or head.per_token else output
             for index, part in zip(indices, parts, strict=True):
                 found[index] = part.cpu()
 
-        run_all(sequences, types, keep, self.backbone, progress)
+        run_all(sequences, types, keep, self.backbone, progress, decoder)
         return found
 
     def _check_ids(self, sequences: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
@@ -313,55 +327,11 @@ class Model(nn.Module):
         """The published class to save as: the one the model came as, where its head is of that kind."""
         kind = self.head.kind if self.head else "embed"
         if kind == "embed":
-            return self.family.bare
+            return (self.family.encoder if self.backbone.decoder is None else "") or self.family.bare
         wanted = "classify" if kind == "regress" else kind
         came = (self.published.get("architectures") or [""])[0]
         same = came in self.family.heads and self.family.heads[came].kind == wanted
         return str(came) if same else self.family.architecture(wanted)
-
-
-def load(
-    ref: str | Path,
-    dtype: str | torch.dtype = "auto",
-    *,
-    revision: str | None = None,
-    device: str = "auto",
-    verify: bool = False,
-    check_finite: bool = False,
-) -> Model:
-    """Load a model.
-
-    Args:
-        ref: a folder, or a name on the hub such as "sentence-transformers/all-MiniLM-L6-v2".
-        dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 where the processor computes in it.
-        revision: branch, tag or commit on the hub.
-        device: "cpu", "cuda", or "auto": a GPU where there is one.
-        verify: replay the golden inputs of a folder Graft saved.
-        check_finite: read every weight now, and refuse NaN and infinity, naming the tensors.
-
-    Raises:
-        HubError: the reference leads nowhere.
-        ModelError: the folder is damaged or unsupported, or its golden inputs answer differently.
-        UsageError: an unknown dtype or device.
-    """
-    folder = hub.resolve(ref, revision=revision)
-    loaded = checkpoint.load(folder, dtype=checkpoint.choose_dtype(dtype), check_finite=check_finite)
-    head, spare = _head(folder, loaded)
-    settings = _settings(folder)
-    model = Model(
-        loaded.backbone,
-        head,
-        family=loaded.family,
-        published=loaded.published,
-        folder=folder,
-        settings=settings,
-        spare=spare,
-    )
-    model.eval()
-    model.to(choose_device(device))
-    if verify:
-        model.verify()
-    return model
 
 
 def check_target(target: Path) -> None:
@@ -379,28 +349,3 @@ def check_target(target: Path) -> None:
             f"{target}: holds {len(others)} files Graft did not write, such as {', '.join(others[:3])}; "
             "saving would remove them. Choose a new or empty folder"
         )
-
-
-def _head(folder: Path, loaded: checkpoint.Loaded) -> tuple[Head | None, dict[str, Tensor]]:
-    """The published head with its weights, and the tensors left over."""
-    grafting = loaded.family.heads.get(loaded.architecture)
-    if grafting is None:
-        return pooling.read(folder), loaded.head
-    options = grafting.options(loaded.published)
-    embedding = loaded.backbone.token_embedding
-    with torch.device("meta"):  # its weights are in the file
-        head = heads.make(grafting.kind, options, embedding)
-    own, given = head.own(), loaded.head
-    heads.check_shapes(folder, own, given, [f"{name} is missing" for name in own if name not in given])
-    head.load_state_dict({name: given[name] for name in own}, assign=True, strict=False)
-    repeated = head.aliases()
-    for name in repeated.keys() & given.keys():
-        if not torch.equal(given[name], repeated[name]):
-            tied = "the output matrix to the token embedding" if name == "output.weight" else "the two output biases"
-            raise ModelError(f"{folder}: config.json ties {tied}, the file has another")
-    return head.eval(), {name: tensor for name, tensor in given.items() if name not in own and name not in repeated}
-
-
-def _settings(folder: Path) -> Settings:
-    settings = sealed.read(folder)
-    return settings if settings.limit else dataclasses.replace(settings, limit=pooling.limit(folder))

@@ -33,6 +33,7 @@ def run_all(
     keep: Callable[[list[int], Packed], None],
     backbone: Transformer,
     progress: Progress | None = None,
+    beside: Sequence[Sequence[int]] | None = None,
 ) -> None:
     """Run every sequence once, in batches of similar length.
 
@@ -42,8 +43,10 @@ def run_all(
         keep: runs one packed batch and keeps what it wants; gets the numbers of its sequences.
         backbone: what `keep` runs; the batches go where it is.
         progress: told how many sequences were just done.
+        beside: what `keep` runs with each sequence; its length counts as well.
     """
-    lengths = [len(sequence) for sequence in sequences]
+    more = beside or [()] * len(sequences)
+    lengths = [len(sequence) + len(other) for sequence, other in zip(sequences, more, strict=True)]
     plan, device = by_length(lengths, TOKENS), backbone.token_embedding.weight.device
 
     def run(indices: list[int]) -> int:

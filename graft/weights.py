@@ -24,12 +24,14 @@ class Rule:
     """One tensor of a published checkpoint and where it goes.
 
     Attributes:
-        theirs: name in the file; ``{n}`` stands for the number of a block, ``{m}`` for a second number.
+        theirs: name in the file; ``{n}`` stands for the number of a block, ``{m}`` for a second number; a rule may
+            spell out the second, or both.
         ours: our name; several names share the tensor in equal parts; None: the tensor is known and not needed.
         transposed: the file stores (inputs, outputs), ours is (outputs, inputs).
-        optional: a file without it is complete.
+        optional: a file without it is complete; where another tensor of the file has its place, it is left aside.
         folded: the file stores the last dimension as several; our tensor of this name has them as its shape.
         axis: the dimension of ours along which parts lie: 0, outputs, or 1, inputs.
+        beside: written only where this tensor of ours is there as well.
     """
 
     theirs: str
@@ -38,6 +40,7 @@ class Rule:
     optional: bool = False
     folded: str = ""
     axis: int = 0
+    beside: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -87,10 +90,10 @@ class Match:
         yield from zip(self.names, turned.chunk(count, self.rule.axis) if count > 1 else [turned], strict=True)
 
 
-def template(name: str) -> tuple[str, dict[str, str]]:
-    """Split a name into its pattern and its numbers: ``h.3.ln_1`` -> ``h.{n}.ln_1``, {n: 3}."""
-    numbers = _NUMBER.findall(name)[: len(_PLACES)]
-    places = iter(_PLACES)
+def template(name: str, numbered: int = len(_PLACES)) -> tuple[str, dict[str, str]]:
+    """Split a name into its pattern and its first numbers: ``h.3.ln_1`` -> ``h.{n}.ln_1``, {n: 3}."""
+    numbers = _NUMBER.findall(name)[:numbered]
+    places = iter(_PLACES[:numbered])
     pattern = _NUMBER.sub(lambda found: next(places, found.group()), name)
     return pattern, dict(zip("nm", numbers, strict=False))
 
@@ -114,21 +117,33 @@ def match(
     wanted = set(expected)
     found, strangers = [], []
     for name in names:
-        pattern, numbers = template(name)
-        older = pattern.replace(".gamma", ".weight").replace(".beta", ".bias")  # as TensorFlow named them
-        rule = None if "{" in name else table.get(pattern) or table.get(older)
+        older = name.replace(".gamma", ".weight").replace(".beta", ".bias")  # as TensorFlow named them
+        rule, numbers = next(filter(lambda pair: pair[0], (_find(table, one) for one in (name, older))), (None, {}))
         ours = tuple(one.format(**numbers) for one in rule.names) if rule else ()
         if rule is None or any(one not in wanted and not rule.optional for one in ours):
             strangers.append(name)
         elif ours:
             found.append(Match(name, ours, rule, rule.folded.format(**numbers)))
     placed = Counter(name for one in found for name in one.names)
+    for one in [one for one in found if one.rule.optional]:
+        if any(placed[name] > 1 for name in one.names):
+            found.remove(one)
+            placed.subtract(one.names)
     faults = {
         "tensors without a place in this model": strangers,
         "tensors missing": _published(rules, wanted - placed.keys()),
         "tensors given twice": _published(rules, {name for name, count in placed.items() if count > 1}),
     }
     return found, [f"{what} ({len(which)}): {listed(which)}" for what, which in faults.items() if which]
+
+
+def _find(table: Mapping[str, Rule], name: str) -> tuple[Rule | None, dict[str, str]]:
+    """The rule of a tensor, by the pattern of its name, and the name's numbers."""
+    for numbered in (2, 1, 0) if "{" not in name else ():
+        pattern, numbers = template(name, numbered)
+        if pattern in table:
+            return table[pattern], numbers
+    return None, {}
 
 
 def _published(rules: Sequence[Rule], ours: Collection[str]) -> set[str]:
@@ -144,12 +159,16 @@ def write(rules: Sequence[Rule], tensors: Mapping[str, Tensor]) -> dict[str, Ten
     Raises:
         ModelError: a tensor of ours has no rule, or a part of a joint tensor is missing.
     """
-    table = {name: rule for rule in rules for name in rule.names}
     published: dict[str, Tensor] = {}
     homeless = []
+    table: dict[str, list[Rule]] = {}
+    for one in reversed(rules):
+        for name in one.names:
+            table.setdefault(name, []).append(one)
     for name in tensors:
         pattern, numbers = template(name)
-        rule = table.get(pattern)
+        fitting = (each for each in table.get(pattern, ()) if each.beside.format(**numbers) in ("", *tensors))
+        rule = next(fitting, None)
         if rule is None:
             homeless.append(name)
             continue

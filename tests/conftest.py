@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_models import BYTES, SIZES, TINY
+from tiny_models import BYTES, SIZES, TINY, TWO_STACKS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -55,11 +55,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Tiny]:
     def make(name: str, **changes: Any) -> Tiny:
         import transformers
 
-        architecture, options = TINY[name]
+        architecture, options = (TINY | TWO_STACKS)[name]
         family = name.partition("-")[0]
         theirs = getattr(transformers, architecture)
         config = theirs.config_class(**{**SIZES[family], **options, **changes})
-        model = _random(theirs(config)).eval()
+        model = theirs(config)
+        if options.get("tie_word_embeddings") is False:
+            model.lm_head.weight = type(model.lm_head.weight)(model.lm_head.weight.clone())  # T5 ties it all the same
+        model = _random(model).eval()
         folder = tmp_path_factory.mktemp(name)
         model.save_pretrained(folder)
         (_save_bytes if family in BYTES else _save_word_piece)(folder)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from graft.errors import GraftError, ModelError
-from graft.grafted import load
+from graft.loading import load
 
 SECONDS = 1.0
 """Processor time for one refusal; it takes some milliseconds, and a slow machine may be slower."""

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from graft import checkpoint, families
 from graft.errors import UsageError
 from graft.files import read_json, write_json
-from graft.grafted import load
+from graft.loading import load
 from graft.model.config import Config
 from graft.model.transformer import Transformer
 from graft.shards import INDEX, SINGLE
@@ -142,7 +142,7 @@ CHILD = """
 import sys
 from pathlib import Path
 import torch
-from graft.grafted import load
+from graft.loading import load
 
 def status(field):
     line = next(line for line in open("/proc/self/status") if line.startswith(field))

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from graft import families
 from graft.errors import ModelError
 from graft.families import ACTIVATIONS, Family
-from graft.grafted import load
+from graft.loading import load
 from graft.model.layers import activation
 
 DEFAULTS = {

@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from graft.batch import pack
 from graft.errors import DataError, GraftError, HubError, ModelError, StorageError, UsageError
-from graft.grafted import Model, load
+from graft.grafted import Model
 from graft.heads import Answer, Classify, Embed, Regress
+from graft.loading import load
 from graft.sealed import NAME, Settings
 
 TEXTS = ["where is my parcel?", "no", ("it broke", "send it back"), "thanks a lot " * 8]

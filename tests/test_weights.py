@@ -66,6 +66,46 @@ def test_template(name: str, pattern: str, numbers: dict[str, str]):
     assert template(name) == (pattern, numbers)
 
 
+def test_numbers_spelled_out():
+    """A rule may name the later numbers itself, or all of them."""
+    rules = [
+        Rule("h.{n}.layer.0.norm", "blocks.{n}.first"),
+        Rule("h.{n}.layer.1.norm", "blocks.{n}.second"),
+        Rule("h.0.layer.0.table", "table"),
+    ]
+    names = ["h.0.layer.0.norm", "h.12.layer.1.norm", "h.0.layer.0.table"]
+    ours = ["blocks.0.first", "blocks.12.second", "table"]
+    found, wrong = match(rules, names, ours)
+    assert wrong == []
+    assert [(one.theirs, *one.names) for one in found] == list(zip(names, ours, strict=True))
+    assert list(write(rules, {name: torch.ones(1) for name in ours})) == names
+    _, wrong = match(rules, [*names, "h.1.layer.2.norm", "h.1.layer.0.table", "h.{n}.layer.0.norm"], ours)
+    assert wrong == [
+        "tensors without a place in this model (3): h.1.layer.0.table, h.1.layer.2.norm, h.{n}.layer.0.norm"
+    ]
+
+
+def test_an_optional_name_gives_way():
+    rules = [Rule("a", "x", optional=True), Rule("b", "x", optional=True), Rule("c", "x"), Rule("d", "x")]
+    for names, kept in ((["a", "b", "c"], "c"), (["c", "a"], "c"), (["a", "b"], "b"), (["a"], "a")):
+        found, wrong = match(rules, names, ["x"])
+        assert wrong == []
+        assert [one.theirs for one in found] == [kept]
+    assert match(rules, ["a", "c", "d"], ["x"])[1] == ["tensors given twice (1): d"]
+
+
+def test_a_name_that_depends_on_another_tensor():
+    """T5 calls one and the same matrix by another name where there is a gate beside it."""
+    rules = [
+        Rule("{n}.wi", "{n}.up"),
+        Rule("{n}.wi_0", "{n}.gate"),
+        Rule("{n}.wi_1", "{n}.up", beside="{n}.gate"),
+    ]
+    up, gate = torch.ones(1), torch.zeros(1)
+    assert write(rules, {"0.up": up, "1.up": up, "1.gate": gate}) == {"0.wi": up, "1.wi_1": up, "1.wi_0": gate}
+    assert match(rules, ["0.wi"], ["0.up"])[1] == match(rules, ["0.wi_0", "0.wi_1"], ["0.gate", "0.up"])[1] == []
+
+
 def test_there_and_back_bit_for_bit():
     own = tensors() | {"head.dense.weight": torch.randn(4, 4), "head.dense.bias": torch.randn(4)}
     published = write(RULES, own)

@@ -25,6 +25,19 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,
 }
+T5 = {
+    "vocab_size": 96,
+    "d_model": 32,
+    "d_kv": 6,
+    "d_ff": 48,
+    "num_layers": 3,
+    "num_decoder_layers": 2,
+    "num_heads": 4,
+    "n_positions": POSITIONS,
+    "relative_attention_num_buckets": 12,
+    "relative_attention_max_distance": 20,
+    "decoder_start_token_id": 0,
+}
 SIZES: dict[str, dict[str, Any]] = {
     "bert": ENCODER,
     "distilbert": {
@@ -54,6 +67,8 @@ SIZES: dict[str, dict[str, Any]] = {
         "shared_expert_intermediate_size": 24,
         "mlp_only_layers": [1],
     },
+    "t5": T5,
+    "mt5": T5,
 }
 BYTES = ("gpt2", "openai_gpt")
 TINY: dict[str, tuple[str, dict[str, Any]]] = {
@@ -153,3 +168,17 @@ ENDINGS = {
 def head(name: str) -> str:
     """The kind of head a tiny model has, by the class of transformers it is; "" is none."""
     return next((kind for ending, kind in ENDINGS.items() if TINY[name][0].endswith(ending)), "")
+
+
+TWO_STACKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "t5": ("T5Model", {}),
+    "t5-encoder": ("T5EncoderModel", {}),
+    "t5-lm": ("T5ForConditionalGeneration", {}),
+    "t5-untied": ("T5ForConditionalGeneration", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
+    "t5-classify": ("T5ForSequenceClassification", LABELS),
+    "mt5": ("MT5Model", {}),
+    "mt5-encoder": ("MT5EncoderModel", {}),
+    "mt5-lm": ("MT5ForConditionalGeneration", {}),
+    "mt5-classify": ("MT5ForSequenceClassification", LABELS),
+}
+"""Models of an encoder and a decoder."""

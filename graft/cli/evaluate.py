@@ -40,7 +40,7 @@ def evaluate(
     if report is not None and not report.lower().endswith((".html", ".htm")):
         raise UsageError(f"--report {report}: the report is a web page; name it *.html")
     chosen = roles(columns)
-    from graft.grafted import load
+    from graft.loading import load
     from graft.recipes.evaluate import evaluate as recipe
 
     opened, watch = load(model, dtype=dtype), watching(quiet)

@@ -83,7 +83,7 @@ def _answered(
     task: str, found: Found, reference: str, dtype: str, watch: Watch, options: dict[str, Any]
 ) -> Iterator[tuple[list[Item], list[Answer]]]:
     """Load the model once, then answer chunk after chunk."""
-    from graft.grafted import load
+    from graft.loading import load
     from graft.recipes.run import run as recipe
 
     opened = load(reference, dtype=dtype)

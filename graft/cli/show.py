@@ -119,9 +119,9 @@ def _used(seen: Inspected) -> set[str]:
 def _part(name: str, used: set[str]) -> str:
     if name.startswith("head."):
         return "head" if name in used else "spare"
-    if name.startswith("backbone.blocks."):
+    if ".blocks." in name:
         return "blocks"
-    return "final_norm" if name.startswith("backbone.final_norm") else "embeddings"
+    return "final_norm" if ".final_norm." in name else "embeddings"
 
 
 def _limit(folder: Path, limit: int | None, positions: int) -> int | None:
@@ -207,6 +207,8 @@ def drawing(config: Config, kind: str | None, options: dict[str, Any]) -> list[s
     for arrow in arrows:
         drawn += ["    |", f"{arrow:-<{width}}.", f"{'   add <':-<{width}}'", *after]
     drawn += [f"    |   ({config.layers} such blocks)", *(["  norm", "    |"] if config.norm == "pre" else [])]
+    if decoder := getattr(config, "decoder_layers", 0):
+        drawn.append(f"decoder: {decoder} such blocks, each token sees those before it, then all of the encoder's")
     return [*drawn, f"head: {kind or 'none'}{_seen_by(kind, options)}"]
 
 

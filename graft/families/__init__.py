@@ -51,6 +51,7 @@ class Family:
     Attributes:
         name: the model_type of its config.json.
         bare: the published class without a head.
+        encoder: the published class of an encoder without its decoder, where there are two.
         keys: entries of config.json -> fields of our Config; several fields may take one entry's value.
         defaults: values of entries that may be absent, or null where the value is 0 or None; the others must be there.
         supported: entries that must have this value (or be absent): another would silently compute something else.
@@ -81,6 +82,7 @@ class Family:
     prefix: str = ""
     backbone: type[Transformer] = Transformer
     config_type: type[Config] = Config
+    encoder: str = ""
     file: str = "config.json"
     words: Callable[[int, Sequence[Any]], list[Sequence[int]]] | None = None
 

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from graft.batch import Packed
 from graft.errors import DataError, ModelError
 from graft.families import Family, Published
+from graft.model.attention import Memory
 from graft.model.characters import ACTIVATIONS, Filter, Highway
 from graft.model.config import Config
 from graft.model.linear import Linear
 from graft.model.recurrent import LSTM, State, Steps
-from graft.model.transformer import Memory, Transformer
+from graft.model.transformer import Transformer
 from graft.text.characters import IDS, LENGTH, character_ids
 from graft.weights import Rule
 

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from graft.batch import Packed, pack
 from graft.errors import DataError, ModelError
 from graft.families import Family, Grafting, Published, classifier, only, publish_tied, rate, tied
-from graft.model.attention import Attention, Cache, Flow
+from graft.model.attention import Attention, Cache, Flow, Memory
 from graft.model.block import Block
 from graft.model.config import UNLIMITED, Config
 from graft.model.layout import HIDDEN, Blocks, Layout
 from graft.model.linear import Linear
-from graft.model.transformer import Memory, Transformer
+from graft.model.transformer import Transformer
 from graft.text import Frame
 from graft.weights import Rule, linear
 
@@ -37,12 +37,14 @@ class Relations(Flow):
         apart: whether the two lie in different segments.
         unseen: what queries must not see, where that is anything.
         distance: from key to query; None where queries and keys are the same tokens.
+        seen_TD: the states that queries look at; None where those are their own.
     """
 
     encoding_RD: Tensor
     apart: list[Tensor]
     unseen: list[Tensor] | None = None
     distance: list[Tensor] | None = None
+    seen_TD: Tensor | None = None
 
 
 class Relative:
@@ -91,9 +93,9 @@ class RelativeAttention(Attention):
         )
 
     def forward(self, x_TD: Tensor, flow: Flow) -> Tensor:
-        """(T, D) -> (T, D); where the flow has memory, queries are x and what they look at is the memory."""
+        """(T, D) -> (T, D); where the flow says what is seen, x has the queries alone."""
         assert isinstance(flow, Relations)
-        seen_SD = x_TD if flow.memory_TD is None else flow.memory_TD
+        seen_SD = x_TD if flow.seen_TD is None else flow.seen_TD
         v_SHK = self.value(seen_SD).unflatten(-1, (-1, self.head_size))
         q_THK = self.queries(x_TD) + self.content_bias
         return self.mix(q_THK, self.keys(seen_SD), v_SHK, flow.layout, Relative(self, flow))
@@ -169,7 +171,7 @@ class XLNet(Transformer):
         content = replace(content, unseen=_compare(torch.lt, content.layout, rank_T, rank_T))
         h_TD, g_ND = self.embed(batch), self.dropout(self.mask_embedding[0].expand(len(row_N), -1))
         for block in self.blocks:
-            g_ND = block(g_ND, replace(query, memory_TD=h_TD))
+            g_ND = block(g_ND, replace(query, seen_TD=h_TD))
             h_TD = block(h_TD, content) if block is not self.blocks[-1] else h_TD
         return self.dropout_last(g_ND)
 

@@ -87,19 +87,26 @@ class Span(PerToken):
 
 
 class PredictNext(PerToken):
-    """The next token's logits at every token. Tied: the output matrix is the token embedding itself."""
+    """The next token's logits at every token. Tied: the output matrix is the token embedding itself.
+
+    T5 multiplies hidden states by `scale` first.
+    """
 
     kind = "next"
 
-    def __init__(self, embedding: nn.Embedding, *, tied: bool = True, bias: bool = False) -> None:
+    def __init__(self, embedding: nn.Embedding, *, tied: bool = True, bias: bool = False, scale: float = 1.0) -> None:
         vocab_size, size = embedding.weight.shape
         output = nn.Linear(size, vocab_size, bias=bias, device="meta" if tied else None)
         super().__init__(output)
-        self.tied = tied
+        self.tied, self.scale = tied, scale
         if tied:
             output.weight = embedding.weight
             if bias:
                 output.bias = nn.Parameter(torch.zeros(vocab_size))
+
+    def forward(self, hidden_TD: Tensor, batch: Packed) -> Tensor:
+        """(T, D) -> (T, V), float32."""
+        return super().forward(hidden_TD if self.scale == 1 else hidden_TD * self.scale, batch)
 
     def aliases(self) -> dict[str, Tensor]:
         """A tied matrix."""

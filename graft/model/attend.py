@@ -62,7 +62,7 @@ def attend(
             serves H / G heads of queries in a row.
         v_SGK: values, as the keys.
         layout: how sequences lie; made once for a batch and shared by its layers.
-        causal: a token sees only itself and those before it. A cache is always causal.
+        causal: a token sees only itself and those before it. A cache is always causal, unless it holds other sequences.
         scale: factor on the products.
         window: causal only: how many tokens a token sees, itself included; 0 means all.
         bias: added to the scaled products.

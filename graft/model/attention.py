@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor, nn
 
+from graft.batch import Packed
 from graft.model.attend import Bias, attend
 from graft.model.config import Config
 from graft.model.layers import Dropout, norm
@@ -22,6 +23,26 @@ class Cache(Protocol):
         """Store the new tokens' keys and values and return all of them, (B, M, H, K) each."""
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What an encoder made of a batch, for a decoder to look at: as often as it likes, with the same weights.
+
+    Attributes:
+        batch: the encoder's sequences.
+        hidden_TD: its hidden states; there may be more rows than tokens.
+        kept: keys and values of each layer of the decoder, once it has looked: packed, (S, H, K) each, or in slots,
+            (B, M, H, K) each, where it will look again for every new token.
+    """
+
+    batch: Packed
+    hidden_TD: Tensor
+    kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def slots(self, x_SHK: Tensor) -> Tensor:
+        """Packed keys or values in slots, (B, M, H, K)."""
+        return x_SHK[Layout(self.batch).cache_rows]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Flow:
     """What every block of one forward pass is given beside the hidden states.
@@ -30,14 +51,14 @@ class Flow:
         layout: how the sequences lie.
         cache: keys and values of earlier tokens.
         bias: what to add to attention scores, for each block of sequences.
-        memory_TD: hidden states of an encoder that the sequences look at.
+        memory: what an encoder made of other sequences, for these to look at.
         memory_layout: how the sequences lie beside those of the encoder.
     """
 
     layout: Layout
     cache: Cache | None = None
     bias: Bias | None = None
-    memory_TD: Tensor | None = None
+    memory: Memory | None = None
     memory_layout: Layout | None = None
 
 

@@ -69,10 +69,14 @@ class Layout:
         return torch.minimum(self.batch.first_B[:, None] + steps_L, self.batch.last_B[:, None])
 
     def cache_mask(self, slots: int, dtype: torch.dtype, window: int = 0) -> Tensor:
-        """Additive mask (B, 1, L, M): a query sees the slots up to its own position, in a window the last of them."""
+        """Additive mask (B, 1, L or 1, M): a query sees the slots up to its own position, in a window the last of them.
+
+        Where it looks at other sequences, it sees the slots they fill.
+        """
         if (slots, dtype, window) not in self._masks:
             position_BL = self.batch.position_T[self.cache_rows]
-            place_M, own = torch.arange(slots, device=position_BL.device), position_BL[:, None, :, None]
+            last_BL = position_BL if self.memory is None else self.memory.lengths_B[:, None] - 1
+            place_M, own = torch.arange(slots, device=position_BL.device), last_BL[:, None, :, None]
             unseen = place_M > own if not window else (place_M > own) | (place_M <= own - window)
             self._masks[slots, dtype, window] = additive(unseen, dtype)
         return self._masks[slots, dtype, window]

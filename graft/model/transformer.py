@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from torch.nn import functional as F
 
 from graft.batch import Packed
 from graft.errors import DataError
-from graft.model.attention import Flow
+from graft.model.attention import Flow, Memory
 from graft.model.block import Block
 from graft.model.config import Config
 from graft.model.layers import Dropout, norm
@@ -21,14 +20,6 @@ ROWS = 64
 """On a processor, batches are run with a multiple of this many rows (the last ones zero), so that the matrix kernels,
 which are compiled for every new shape, can be reused: for a shape not met before, compiling takes several times as long
 as running (docs/log.md)."""
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What an encoder made of a batch, for a decoder to look at."""
-
-    batch: Packed
-    hidden_TD: Tensor
 
 
 class Transformer(nn.Module):
@@ -50,6 +41,7 @@ class Transformer(nn.Module):
         self.dropout = Dropout(config.embedding_dropout)
         self.blocks = nn.ModuleList(self.block(config, layer) for layer in range(config.layers))
         self.final_norm = norm(config) if config.norm == "pre" else None
+        self.decoder: Transformer | None = None
 
     def forward(
         self,
@@ -73,7 +65,7 @@ class Transformer(nn.Module):
             The last hidden states, (T, D).
 
         Raises:
-            DataError: a sequence is longer than the model's positions.
+            DataError: a sequence is longer than the model's positions, or the memory has another number of them.
         """
         self.check(batch)
         x_TD = self.embed(batch)
@@ -89,6 +81,21 @@ class Transformer(nn.Module):
             layers.append(x_TD[:tokens])
         return self.dropout_last(x_TD if self.final_norm is None else self.final_norm(x_TD))[:tokens]
 
+    def read(self, batch: Packed, kind: str = "", decoder: Packed | None = None) -> Tensor:
+        """The hidden states that a head of this kind reads, (T, D).
+
+        Args:
+            batch: the sequences.
+            kind: of the head; "" where there is none.
+            decoder: what a decoder, where the model has one, is to read of each sequence's answer.
+
+        Raises:
+            DataError: there is something for a decoder to read and no decoder, or the reverse.
+        """
+        if decoder is not None:
+            raise DataError("sequences for a decoder were given, this model has none; leave them out")
+        return self(batch)  # type: ignore[no-any-return]
+
     def _rows(self, tokens: int) -> int:
         """Rows to run with; a router would send the added ones to experts as well."""
         return tokens if self.config.experts else round_up(tokens, ROWS)
@@ -98,8 +105,10 @@ class Transformer(nn.Module):
         layout = Layout(batch, rows, rotary=self.config.rotary)
         if memory is None:
             return Flow(layout=layout, cache=cache)
+        if len(memory.batch.lengths) != len(batch.lengths):
+            raise DataError(f"{len(batch.lengths)} sequences to decode beside {len(memory.batch.lengths)} encoded ones")
         beside = Layout(batch, rows, memory=memory.batch)
-        return Flow(layout=layout, cache=cache, memory_TD=memory.hidden_TD, memory_layout=beside)
+        return Flow(layout=layout, cache=cache, memory=memory, memory_layout=beside)
 
     def dropout_last(self, x_TD: Tensor) -> Tensor:
         """After the last norm: nothing, in most families."""

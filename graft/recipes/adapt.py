@@ -236,7 +236,8 @@ def _learn(
 def _touched(model: Model, examples: Sequence[Example]) -> Mapping[torch.nn.Parameter, Tensor]:
     """The rows of the token embedding that occur in the data: no others will ever have a gradient, so it is sparse."""
     weight = model.backbone.token_embedding.weight
-    if any(parameter is weight for parameter in (model.head or torch.nn.Module()).parameters()):
+    shared = any(parameter is weight for parameter in (model.head or torch.nn.Module()).parameters())
+    if shared or model.backbone.decoder is not None:  # a decoder reads its start token as well
         return {}
     model.backbone.token_embedding.sparse = True
     used = sorted({token for example in examples for sequence in example.sequences for token in sequence})

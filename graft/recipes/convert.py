@@ -21,8 +21,8 @@ import torch
 from graft import checkpoint, sealed
 from graft.errors import GraftError, ModelError, StorageError, UsageError
 from graft.files import replacing
-from graft.grafted import load
 from graft.hub import folder as contents
+from graft.loading import load
 from graft.recipes.watch import Watch
 from graft.shards import INDEX, SINGLE, Shards, indexed
 

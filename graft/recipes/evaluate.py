@@ -14,7 +14,8 @@ from torch import Tensor
 from graft import tasks
 from graft.errors import DataError, UsageError
 from graft.evaluate.metrics import Interval
-from graft.grafted import Model, load
+from graft.grafted import Model
+from graft.loading import load
 from graft.recipes.adapt import examples_of, plain, score
 from graft.recipes.rows import Loaded, load_rows, naming
 from graft.recipes.watch import Watch

@@ -12,8 +12,9 @@ from graft import checkpoint, hub, tasks
 from graft.data.check import Findings, check
 from graft.data.table import RejectedRows, write_rejects
 from graft.errors import DataError, UsageError
-from graft.grafted import Model, check_target, load
+from graft.grafted import Model, check_target
 from graft.inference import computing
+from graft.loading import load
 from graft.model.config import UNLIMITED
 from graft.recipes.adapt import Adapted, Plan, adapt, plain
 from graft.recipes.evaluate import Judged, judge

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from graft import tasks
 from graft.errors import UsageError
-from graft.grafted import Model, load
+from graft.grafted import Model
 from graft.heads import Answer, Classify, Regress
+from graft.loading import load
 from graft.recipes.watch import Bar, Watch
 from graft.recipes.zero_shot import TEMPLATE, ZeroShot
 from graft.sealed import Text

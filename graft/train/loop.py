@@ -162,7 +162,7 @@ def forward_loss(model: Model, rows: Sequence[Example]) -> Tensor:
     batch = pack(sequences, types).to(model.device)
     targets = torch.stack([row.target for row in rows]).to(model.device)
     assert model.head is not None
-    return model.head.loss(model.head(model.backbone(batch), batch), targets)
+    return model.head.loss(model(batch), targets)
 
 
 def _finite(value: float, what: str, rows: Sequence[Example]) -> float:

@@ -77,6 +77,8 @@ class Probe:
         if not isinstance(head, Pooled):
             raise UsageError("the probe strategy needs a task with labels or scores to solve for; use strategy full")
         mean = head.dense is not None
+        if mean and model.backbone.config.norm == "pre":
+            raise UsageError(f"the probe strategy cannot be written into {model.family.name} models; use strategy full")
         raw = features(model, sequences, types, "mean" if mean else head.pool, dtype, progress)
         scale = 1.0 if mean else 1.0 / float(raw.std().clamp(min=1e-6))
         x = (_as_published(raw, model.backbone.config.norm_eps) if mean else raw * scale).double().numpy()

@@ -18,7 +18,7 @@ from elmo_files import OPTIONS, arrays, changed, write
 
 from graft import hdf5
 from graft.errors import GraftError, ModelError, StorageError
-from graft.grafted import load
+from graft.loading import load
 from graft.shards import Shards
 
 SECONDS = 1.0

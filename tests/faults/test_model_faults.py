@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from graft import checkpoint
 from graft.batch import pack
 from graft.errors import GraftError, ModelError
-from graft.grafted import load
+from graft.loading import load
 
 NAMES = ("bert-classify", "gpt2-lm", "gpt2-classify", "bert", "gpt2-untied", "llama-tied", "mixtral-lm", "roberta")
 

@@ -14,7 +14,7 @@ import torch
 from refusals import GONE, opened, refused
 from safetensors.torch import load_file, save_file
 
-from graft.grafted import load
+from graft.loading import load
 from graft.shards import SINGLE
 
 # config.json

@@ -16,12 +16,12 @@ import pytest
 from safetensors.torch import load_file
 
 from graft import sealed
-from graft.grafted import load
+from graft.loading import load
 
 SAVE = """
 import sys
 from graft.errors import StorageError
-from graft.grafted import load
+from graft.loading import load
 source, target = sys.argv[1:]
 try:
     load(source, "float32").save(target)
@@ -84,7 +84,7 @@ def test_a_full_disk(tiny, target: Path, tmp_path: Path):
 AGAIN = """
 import dataclasses, sys, time
 import torch
-from graft.grafted import load
+from graft.loading import load
 model = load(sys.argv[1], "float32")
 target, trial = sys.argv[2], 0
 print("ready", flush=True)

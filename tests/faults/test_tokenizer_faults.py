@@ -12,7 +12,7 @@ import pytest
 from refusals import SECONDS, opened, refused
 
 from graft.errors import GraftError
-from graft.grafted import load
+from graft.loading import load
 
 LONG = 10**6
 

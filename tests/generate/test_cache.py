@@ -12,7 +12,8 @@ from torch import Tensor
 from graft.batch import pack
 from graft.errors import DataError
 from graft.generate.cache import StaticCache
-from graft.grafted import Model, load
+from graft.grafted import Model
+from graft.loading import load
 
 LENGTHS = (9, 1, 40, 17, 30)
 

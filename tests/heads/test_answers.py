@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from graft.errors import UsageError
-from graft.grafted import load
 from graft.heads import Answer
+from graft.loading import load
 
 
 def test_as_dict_leaves_out_what_does_not_apply():

@@ -10,7 +10,7 @@ from side_by_side import BARE, HEADED, RAGGED, alone, draw, draw_types, long, ru
 from tiny_models import POSITIONS, head
 
 from graft.batch import pack
-from graft.grafted import load
+from graft.loading import load
 from graft.model import attend
 
 EVERY = (*BARE, *(name for name in HEADED if head(name) in ("classify", "next")))

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from side_by_side import BARE, HEADED, alone, draw, numbers, worst
 
 from graft import checkpoint
-from graft.grafted import load
+from graft.loading import load
 
 
 def same_tensors(one: Path, other: Path) -> None:

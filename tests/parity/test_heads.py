@@ -12,8 +12,8 @@ from tiny_models import NAMES, head
 
 from graft.batch import pack
 from graft.errors import ModelError
-from graft.grafted import load
 from graft.heads import HEADS, FillMask, PredictNext
+from graft.loading import load
 
 
 @pytest.mark.parametrize("name", HEADED)

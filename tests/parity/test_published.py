@@ -15,7 +15,8 @@ from torch import Tensor
 
 from graft.batch import pack
 from graft.generate.cache import StaticCache
-from graft.grafted import Model, load
+from graft.grafted import Model
+from graft.loading import load
 
 CONFIG = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "tie_word_embeddings": True}
 

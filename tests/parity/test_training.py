@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graft.batch import pack
-from graft.grafted import Model, load
+from graft.grafted import Model
+from graft.loading import load
 from graft.model.layers import Dropout
 from graft.weights import write
 

@@ -16,9 +16,10 @@ from torch import Tensor
 from graft.batch import pack
 from graft.errors import DataError, ModelError
 from graft.generate.cache import StaticCache
-from graft.grafted import Model, load
+from graft.grafted import Model
 from graft.heads import Embed
-from graft.model.transformer import Memory
+from graft.loading import load
+from graft.model.attention import Memory
 from graft.sealed import Settings
 from graft.transfer.probe import SLOPE, Probe
 from graft.weights import write

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from graft.errors import GraftError, ModelError, StorageError, UsageError
-from graft.grafted import load
+from graft.loading import load
 from graft.recipes.convert import PICKLE, PICKLE_INDEX, convert
 
 IDS = [5, 7, 11, 90]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2
 
 from graft.errors import ModelError
-from graft.grafted import load
+from graft.loading import load
 from graft.text import Frame, Tokenizer, sentencepiece
 
 Folder = Callable[..., Path]

@@ -1,0 +1,92 @@
+"""Loading a model: its folder found, its weights read, its published head grafted on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from graft import checkpoint, heads, hub, pooling, sealed
+from graft.errors import ModelError
+from graft.grafted import Model
+from graft.heads import Head
+from graft.inference import choose_device
+from graft.sealed import Settings
+
+
+def load(
+    ref: str | Path,
+    dtype: str | torch.dtype = "auto",
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    verify: bool = False,
+    check_finite: bool = False,
+) -> Model:
+    """Load a model.
+
+    Args:
+        ref: a folder, or a name on the hub such as "sentence-transformers/all-MiniLM-L6-v2".
+        dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 where the processor computes in it.
+        revision: branch, tag or commit on the hub.
+        device: "cpu", "cuda", or "auto": a GPU where there is one.
+        verify: replay the golden inputs of a folder Graft saved.
+        check_finite: read every weight now, and refuse NaN and infinity, naming the tensors.
+
+    Raises:
+        HubError: the reference leads nowhere.
+        ModelError: the folder is damaged or unsupported, or its golden inputs answer differently.
+        UsageError: an unknown dtype or device.
+    """
+    folder = hub.resolve(ref, revision=revision)
+    loaded = checkpoint.load(folder, dtype=checkpoint.choose_dtype(dtype), check_finite=check_finite)
+    head, spare = _head(folder, loaded)
+    settings = _settings(folder)
+    model = Model(
+        loaded.backbone,
+        head,
+        family=loaded.family,
+        published=loaded.published,
+        folder=folder,
+        settings=settings,
+        spare=spare,
+    )
+    model.eval()
+    model.to(choose_device(device))
+    if verify:
+        model.verify()
+    return model
+
+
+def _head(folder: Path, loaded: checkpoint.Loaded) -> tuple[Head | None, dict[str, Tensor]]:
+    """The published head with its weights, and the tensors left over."""
+    grafting = loaded.family.heads.get(loaded.architecture)
+    if grafting is None:
+        return pooling.read(folder), loaded.head
+    options = grafting.options(loaded.published)
+    embedding = loaded.backbone.token_embedding
+    if grafting.kind == "next" and "tied" not in options:  # T5's config.json does not tell
+        options["tied"] = _same(loaded.head, embedding)
+    with torch.device("meta"):  # its weights are in the file
+        head = heads.make(grafting.kind, options, embedding)
+    own, given = head.own(), loaded.head
+    heads.check_shapes(folder, own, given, [f"{name} is missing" for name in own if name not in given])
+    head.load_state_dict({name: given[name] for name in own}, assign=True, strict=False)
+    repeated = head.aliases()
+    for name in repeated.keys() & given.keys():
+        if not torch.equal(given[name], repeated[name]):
+            tied = "the output matrix to the token embedding" if name == "output.weight" else "the two output biases"
+            raise ModelError(f"{folder}: config.json ties {tied}, the file has another")
+    return head.eval(), {name: tensor for name, tensor in given.items() if name not in own and name not in repeated}
+
+
+def _same(given: Mapping[str, Tensor], embedding: nn.Embedding) -> bool:
+    return all(torch.equal(tensor, embedding.weight) for tensor in given.values())
+
+
+def _settings(folder: Path) -> Settings:
+    settings = sealed.read(folder)
+    return settings if settings.limit else dataclasses.replace(settings, limit=pooling.limit(folder))
