@@ -162,7 +162,8 @@ def lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     parts = {name: count for name, count in facts["parameters"].items() if count and name != "total"}
     memory = ", ".join(f"{size(count)} {name}" for name, count in facts["memory_bytes"].items())
     revision = f" {facts['revision']}" if facts["revision"] else ""
-    context = f"{facts['context_length']:,} tokens" if facts["context_length"] else "no limit"
+    unlimited = "no limit" if facts["attention_heads"] else "any number of words"
+    context = f"{facts['context_length']:,} tokens" if facts["context_length"] else unlimited
     if facts["limit"] != facts["context_length"]:
         context += f", texts cut at {facts['limit']:,}"
     shown = {

@@ -307,7 +307,7 @@ def heads(name: str, options: Callable[[Published], dict[str, Any]]) -> dict[str
             rules=linear("lm_head", "head.output", bias=False, optional=True),
             options=options,
             prefix="",
-            publish=lambda known: {"tie_word_embeddings": known["tied"], "scale_decoder_outputs": known["scale"] != 1},
+            publish=lambda known: {"tie_word_embeddings": known["tied"], "scale_decoder_outputs": "scale" in known},
         ),
         f"{name}ForSequenceClassification": Grafting(
             kind="classify",

@@ -113,8 +113,8 @@ class PredictNext(PerToken):
         return {"output.weight": self.output.weight} if self.tied else {}
 
     def options(self) -> dict[str, Any]:
-        """Whether input and output share their matrix."""
-        return {"tied": self.tied}
+        """Whether input and output share their matrix, and T5's scale."""
+        return {"tied": self.tied} | ({} if self.scale == 1 else {"scale": self.scale})
 
 
 class FillMask(PredictNext):
