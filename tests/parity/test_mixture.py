@@ -18,7 +18,7 @@ from graft.model.mixture import balance_loss
 
 @pytest.mark.parametrize("name", ["mixtral-lm", "olmoe-lm", "qwen2_moe-lm"])
 def test_the_balance_loss_and_its_gradient(tiny, name: str):
-    made = tiny(name, mlp_only_layers=()) if name.startswith("qwen") else tiny(name)
+    made = tiny(name)
     model = load(made.folder, "float32").train()
     sequences = draw((11, 11, 11), model.backbone.config.vocab_size, seed=8)
     made.theirs.zero_grad()
@@ -31,7 +31,7 @@ def test_the_balance_loss_and_its_gradient(tiny, name: str):
     assert worst(ours.detach(), theirs.detach().view(())) < 1e-5
     routers = [value.grad for label, value in made.theirs.named_parameters() if label.endswith("mlp.gate.weight")]
     found = [value.grad for label, value in model.named_parameters() if label.endswith("router.weight")]
-    assert len(found) == len(routers) == 3
+    assert len(found) == len(routers) >= 2
     for own, other in zip(found, routers, strict=True):
         assert float(other.abs().max()) > 0
         assert worst(own, other) < 1e-5
