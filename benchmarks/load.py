@@ -30,10 +30,10 @@ PROMPT = [464, 3290, 318, 257]
 
 
 def graft(dtype: str) -> Callable[[str], tuple[Any, Any]]:
-    from graft import grafted  # `import graft` alone imports next to nothing
+    from graft import loading  # `import graft` alone imports next to nothing
 
     def load(folder: str) -> tuple[Any, Any]:
-        model = grafted.load(folder, dtype=dtype, device="cpu")
+        model = loading.load(folder, dtype=dtype, device="cpu")
         return model, model.logits([PROMPT])[0][-1]
 
     return load
