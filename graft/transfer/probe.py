@@ -34,6 +34,9 @@ STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 SLOPE = 0.1
 """Scale inside the head's tanh: normalized features keep clear of saturation."""
 
+ROOM = 4 * SLOPE
+"""Added inside a head's relu: four standard deviations of the features below their mean still pass."""
+
 LOUD = 1e5
 """Factor on the mean before its block normalizes: it leaves a share of 1e-5 to the token the block is added to."""
 
@@ -81,7 +84,7 @@ class Probe:
             raise UsageError(f"the probe strategy cannot be written into {model.family.name} models; use strategy full")
         raw = features(model, sequences, types, "mean" if mean else head.pool, dtype, progress)
         scale = 1.0 if mean else 1.0 / float(raw.std().clamp(min=1e-6))
-        x = (_as_published(raw, model.backbone.config.norm_eps) if mean else raw * scale).double().numpy()
+        x = (_as_published(raw, model.backbone.config.norm_eps, head) if mean else raw * scale).double().numpy()
         weight, bias, found = _solve(head, x, targets.numpy(), seed, balanced)
         with torch.no_grad():
             head.output.weight.copy_(torch.from_numpy(weight * scale))
@@ -92,13 +95,17 @@ class Probe:
         return found
 
 
-def _as_published(mean_ND: Tensor, eps: float) -> Tensor:
-    """What the appended block and the tanh layer make of a mean."""
-    return torch.tanh(SLOPE * F.layer_norm(mean_ND, mean_ND.shape[-1:], eps=eps))
+def _as_published(mean_ND: Tensor, eps: float, head: Pooled) -> Tensor:
+    """What the appended block and the head's dense layer make of a mean."""
+    return head.activation(SLOPE * F.layer_norm(mean_ND, mean_ND.shape[-1:], eps=eps) + _room(head))
+
+
+def _room(head: Pooled) -> float:
+    return ROOM if head.activation is torch.relu else 0.0
 
 
 def _append_mean(model: Model, head: Pooled) -> None:
-    """Add the block that hands the first token the mean of all tokens, and open the tanh layer."""
+    """Add the block that hands the first token the mean of all tokens, and open the head's dense layer."""
     config = model.backbone.config
     block = model.backbone.block(config, config.layers)
     size = torch.eye(config.hidden_size)
@@ -113,7 +120,7 @@ def _append_mean(model: Model, head: Pooled) -> None:
         attention.output.weight.copy_(LOUD * size)
         assert head.dense is not None
         head.dense.weight.copy_(SLOPE * size)
-        nn.init.zeros_(head.dense.bias)
+        nn.init.constant_(head.dense.bias, _room(head))
     model.backbone.blocks.append(block.to(dtype=model.dtype, device=model.device).eval())
     model.backbone.config = dataclasses.replace(config, layers=config.layers + 1)
 

@@ -1,0 +1,47 @@
+"""The probe on every kind of head it meets: what is fitted is what the saved model computes."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from graft.grafted import Model
+from graft.loading import load
+from graft.transfer.probe import Probe
+
+LABELS = ("low", "high")
+
+
+def rows(count: int = 240) -> tuple[list[list[int]], torch.Tensor]:
+    """Sequences of small or of large tokens."""
+    numbers = random.Random(1)
+    sequences = []
+    for number in range(count):
+        low, high = ((40, 90), (5, 40))[number % 2 == 0]
+        sequences.append([2, *(numbers.randrange(low, high) for _ in range(numbers.randrange(4, 12))), 3])
+    return sequences, torch.arange(count) % 2
+
+
+def accuracy(model: Model, sequences: list[list[int]], targets: torch.Tensor) -> float:
+    return float((torch.stack(model.logits(sequences)).argmax(-1) == targets).float().mean())
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "distilbert", "xlnet", "gpt2", "llama"])
+def test_it_does_as_well_as_a_regression_on_the_same_features(tiny, tmp_path: Path, name: str):
+    """Tanh and relu heads on the mean of the tokens, and heads on the last token without a dense layer."""
+    model = load(tiny(name).folder, "float32")
+    model.graft("classify", labels=LABELS, problem="single")
+    sequences, targets = rows()
+    states = model.hidden_states(sequences)
+    mean = model.head.dense is not None
+    features = torch.stack([one.mean(0) if mean else one[-1] for one in states])
+    fitted = LogisticRegression(max_iter=1000).fit(features, targets).score(features, targets)
+    assert fitted > 0.65
+    Probe().solve(model, sequences, [None] * len(sequences), targets)
+    assert accuracy(model, sequences, targets) > fitted - 0.06
+    again = load(model.save(tmp_path / "saved"), "float32")
+    assert accuracy(again, sequences, targets) == accuracy(model, sequences, targets)
