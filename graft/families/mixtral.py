@@ -12,23 +12,28 @@ from graft.weights import linear
 _SPARSE, _OURS = "layers.{n}.block_sparse_moe", "backbone.blocks.{n}.feed_forward"
 
 
+def experts(published: Published, key: str, balance: float, **more: Any) -> Experts:
+    """The experts of a configuration that gives their number under this key.
+
+    Raises:
+        ModelError: it does not say how many there are, or how many each token is sent to.
+    """
+    count, chosen = required(published, key, "num_experts_per_tok")
+    stated = published.get("router_aux_loss_coef", balance)
+    return Experts(count=count, chosen=chosen, balance=stated, **more)
+
+
+def publish_experts(config: Config, key: str) -> dict[str, Any]:
+    """The way back."""
+    assert config.experts is not None
+    numbers = {key: config.experts.count, "num_experts_per_tok": config.experts.chosen}
+    return {**numbers, "router_aux_loss_coef": config.experts.balance}
+
+
 def refine(published: Published, values: dict[str, Any]) -> dict[str, Any]:
     """Experts as large as the feed-forward layer would be."""
-    count, chosen = required(published, "num_local_experts", "num_experts_per_tok")
-    balance = published.get("router_aux_loss_coef", 0.001)
-    experts = Experts(count=count, chosen=chosen, size=values["feed_forward_size"], balance=balance)
-    return {**mistral.refine({"sliding_window": None, **published}, values), "experts": experts}
-
-
-def entries(config: Config) -> dict[str, Any]:
-    """How many experts, and how many for each token."""
-    assert config.experts is not None
-    return {
-        "num_local_experts": config.experts.count,
-        "num_experts_per_tok": config.experts.chosen,
-        "router_aux_loss_coef": config.experts.balance,
-        **mistral.entries(config),
-    }
+    found = experts(published, "num_local_experts", 0.001, size=values["feed_forward_size"])
+    return {**mistral.refine({"sliding_window": None, **published}, values), "experts": found}
 
 
 FAMILY = dataclasses.replace(
@@ -37,7 +42,7 @@ FAMILY = dataclasses.replace(
     bare="MixtralModel",
     defaults={**mistral.FAMILY.defaults, "rms_norm_eps": 1e-5},
     refine=refine,
-    entries=entries,
+    entries=lambda config: {**publish_experts(config, "num_local_experts"), **mistral.entries(config)},
     rules=[
         *llama.ATTENTION,
         *linear(f"{_SPARSE}.gate", f"{_OURS}.router", bias=False),

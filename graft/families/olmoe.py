@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from graft.families import Published, llama, required
-from graft.model.config import Config, Experts
+from graft.families import Published, llama, mixtral
+from graft.model.config import Config
 from graft.weights import linear
 
 _OURS = "backbone.blocks.{n}.feed_forward"
@@ -19,14 +19,8 @@ MIXTURE = [
 
 def refine(published: Published, values: dict[str, Any]) -> dict[str, Any]:
     """Experts as large as the feed-forward layer would be; their shares are not scaled to one."""
-    count, chosen = required(published, "num_experts", "num_experts_per_tok")
-    experts = Experts(
-        count=count,
-        chosen=chosen,
-        size=values["feed_forward_size"],
-        normalized=published.get("norm_topk_prob", False),
-        balance=published.get("router_aux_loss_coef", 0.01),
-    )
+    normalized = published.get("norm_topk_prob", False)
+    experts = mixtral.experts(published, "num_experts", 0.01, size=values["feed_forward_size"], normalized=normalized)
     return {**llama.refine({**published, "mlp_bias": False}, values), "experts": experts}
 
 
@@ -34,10 +28,8 @@ def entries(config: Config) -> dict[str, Any]:
     """How many experts, and how many for each token."""
     assert config.experts is not None
     return {
-        "num_experts": config.experts.count,
-        "num_experts_per_tok": config.experts.chosen,
+        **mixtral.publish_experts(config, "num_experts"),
         "norm_topk_prob": config.experts.normalized,
-        "router_aux_loss_coef": config.experts.balance,
         "attention_bias": "query" in config.biases,
         **llama.publish_rotary(config),
     }

@@ -6,8 +6,8 @@ import dataclasses
 from typing import Any
 
 from graft.errors import ModelError
-from graft.families import Published, llama, olmoe, qwen2, required
-from graft.model.config import MOST_LAYERS, Config, Experts
+from graft.families import Published, llama, mixtral, olmoe, qwen2, required
+from graft.model.config import MOST_LAYERS, Config
 from graft.weights import linear
 
 _OURS = "backbone.blocks.{n}.feed_forward"
@@ -15,17 +15,9 @@ _OURS = "backbone.blocks.{n}.feed_forward"
 
 def refine(published: Published, values: dict[str, Any]) -> dict[str, Any]:
     """Some layers may keep the ordinary feed-forward layer."""
-    count, chosen, size, shared = required(
-        published, "num_experts", "num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size"
-    )
-    experts = Experts(
-        count=count,
-        chosen=chosen,
-        size=size,
-        shared=shared,
-        normalized=published.get("norm_topk_prob", False),
-        balance=published.get("router_aux_loss_coef", 0.001),
-    )
+    size, shared = required(published, "moe_intermediate_size", "shared_expert_intermediate_size")
+    normalized = published.get("norm_topk_prob", False)
+    experts = mixtral.experts(published, "num_experts", 0.001, size=size, shared=shared, normalized=normalized)
     step, kept = published.get("decoder_sparse_step", 1), published.get("mlp_only_layers") or ()
     if type(step) is not int or step < 1:
         raise ModelError(f"decoder_sparse_step is {step!r:.60}, expected a whole number from 1")
@@ -37,12 +29,10 @@ def entries(config: Config) -> dict[str, Any]:
     """The experts' numbers and sizes."""
     assert config.experts is not None
     return {
-        "num_experts": config.experts.count,
-        "num_experts_per_tok": config.experts.chosen,
+        **mixtral.publish_experts(config, "num_experts"),
         "moe_intermediate_size": config.experts.size,
         "shared_expert_intermediate_size": config.experts.shared,
         "norm_topk_prob": config.experts.normalized,
-        "router_aux_loss_coef": config.experts.balance,
         "decoder_sparse_step": 1,
         "mlp_only_layers": list(config.dense_layers),
         **qwen2.publish_windows(config),

@@ -11,6 +11,7 @@ Everything outside attention stays packed, so padding costs only here and only a
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Protocol
@@ -73,7 +74,8 @@ def attend(
     """
     if k_SGK.dim() == 4:
         return _from_cache(q_THK, k_SGK, v_SGK, layout, scale, window, bias)
-    if q_THK.is_cuda and q_THK.dtype in (torch.bfloat16, torch.float16) and dropout is None and bias is None:
+    half = q_THK.dtype in (torch.bfloat16, torch.float16)
+    if q_THK.is_cuda and half and dropout is None and bias is None and _varlen() is not None:
         return _by_varlen(q_THK, k_SGK, v_SGK, layout, causal, scale, window)
     blocks, attended = layout.blocks, []
     laid = zip(blocks.queries.lay(q_THK), blocks.keys.lay(k_SGK), blocks.keys.lay(v_SGK), strict=True)
@@ -94,6 +96,7 @@ def _by_varlen(
 ) -> Tensor:
     """The packed rows as they lie, through the variable-length kernel."""
     kernel, ends = _varlen(), layout.batch.cumulative_B
+    assert kernel is not None
     keys = layout.batch if layout.memory is None else layout.memory
     seen = {"window_size": (window - 1 if window else -1, 0)} if causal else {}
     groups = {"enable_gqa": True} if q_THK.shape[1] != k_SGK.shape[1] else {}
@@ -102,11 +105,15 @@ def _by_varlen(
 
 
 @cache
-def _varlen() -> Callable[..., Tensor]:
-    """The variable-length kernel; imported late, as it takes as long as torch."""
+def _varlen() -> Callable[..., Tensor] | None:
+    """The variable-length kernel; None where it is of a torch before it knew windows and groups of heads.
+
+    Imported late, as it takes as long as torch.
+    """
     from torch.nn.attention.varlen import varlen_attn
 
-    return varlen_attn  # type: ignore[return-value]
+    known = inspect.signature(varlen_attn).parameters
+    return varlen_attn if {"window_size", "enable_gqa"} <= set(known) else None  # type: ignore[return-value]
 
 
 def _fused(

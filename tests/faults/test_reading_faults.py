@@ -13,6 +13,7 @@ import pytest
 import torch
 from refusals import GONE, opened, refused
 from safetensors.torch import load_file, save_file
+from tiny_models import LLAMA3
 
 from graft.loading import load
 from graft.shards import SINGLE
@@ -41,14 +42,6 @@ RATES = {
     "roberta-classify": ("hidden_dropout_prob", "attention_probs_dropout_prob"),
     "distilbert-classify": ("dropout", "attention_dropout", "seq_classif_dropout"),
     "openai_gpt-lm": ("resid_pdrop", "embd_pdrop", "attn_pdrop"),
-}
-LLAMA3 = {
-    "rope_type": "llama3",
-    "rope_theta": 500.0,
-    "factor": 4.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 16,
 }
 
 
