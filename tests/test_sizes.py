@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("graft", "tests", "benchmarks", "examples", "scripts")
 FILE_LINES = 400
 FUNCTION_LINES = 50
-CORE_LINES = 2900
+CORE_LINES = 2850
 NOT_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 CORE = ("model", "families", "batch.py", "weights.py", "checkpoint.py")
 
@@ -114,12 +114,12 @@ def test_the_function_check_can_fail(tmp_path: Path):
 def test_the_core_check_can_fail(tmp_path: Path):
     write_sample(tmp_path, "graft/model/attend.py", "x = 1\n" * 1500)
     write_sample(tmp_path, "graft/families/bert.py", "x = 1\n" * 400)
-    write_sample(tmp_path, "graft/batch.py", "x = 1\n" * 1001)
+    write_sample(tmp_path, "graft/batch.py", "x = 1\n" * 951)
     write_sample(tmp_path, "graft/heads/pooled.py", "x = 1\n" * 399)
     write_sample(
         tmp_path, "graft/model/described.py", '"""Two\nlines."""\n\n# And a comment.\n' + 'def f():\n    """Why."""\n'
     )
-    assert sum(core_lines(tmp_path).values()) == 2902
+    assert sum(core_lines(tmp_path).values()) == 2852
 
 
 def test_environments_are_not_counted(tmp_path: Path):
