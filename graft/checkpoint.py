@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -178,8 +178,9 @@ def inspect(folder: Path) -> Inspected:
 def load(folder: Path, *, dtype: torch.dtype, check_finite: bool = False) -> Loaded:
     """Load a model folder.
 
-    Weights whose dtype and layout fit stay views of the file (private pages, read when first used); others are
-    converted piece by piece, so that memory peaks at little more than the result.
+    Weights of this dtype stay views of the file (private pages, read when first used); others are converted piece by
+    piece, so that memory peaks at little more than the result. Either keeps the layout of the file: a matrix that is
+    stored transposed, or with others, is a view with other strides, which matrix products read as fast.
 
     Raises:
         ModelError: as for `inspect`; with `check_finite` also for NaN or infinity, naming the tensors.
@@ -188,9 +189,10 @@ def load(folder: Path, *, dtype: torch.dtype, check_finite: bool = False) -> Loa
     if check_finite and (bad := seen.shards.not_finite(one.theirs for one in seen.found)):
         raise ModelError(f"{folder}: NaN or infinity in {len(bad)} tensors: {listed(bad[:5])}; the weights are damaged")
     parts: dict[str, dict[str, Tensor]] = {"backbone": {}, "head": {}}
-    for name, tensor in _values(seen.shards, seen.found, dtype).items():
-        part, _, rest = name.partition(".")
-        parts[part][rest] = tensor
+    for one in seen.found:
+        for name, tensor in one.parts(_stored(seen.shards, one.theirs, dtype)):
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
     seen.backbone.load_state_dict(parts["backbone"], assign=True)
     seen.backbone.eval()
     return Loaded(
@@ -237,32 +239,17 @@ def _misshaped(shards: Shards, found: list[Match], own: Mapping[str, torch.Size]
     return faults
 
 
-def _values(shards: Shards, found: list[Match], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Every tensor in this dtype: the file's own pages where dtype and layout fit, else a converted copy."""
-    values = {}
-    for one in found:
-        whole, kept = shards.tensor(one.theirs), False
-        for name, part in one.parts(whole):
-            if part.dtype == dtype and part.is_contiguous():
-                values[name], kept = part, True
-                continue
-            values[name] = torch.empty(part.shape, dtype=dtype)
-            for done in _copy(part, values[name]):
-                if part.is_contiguous():
-                    shards.release(one.theirs, part.data_ptr() - whole.data_ptr() + done)
-        if not kept:
-            shards.release(one.theirs)
-    return values
-
-
-def _copy(source: Tensor, target: Tensor) -> Iterator[int]:
-    """Copy in small pieces, and say after each how many bytes of the source have been read."""
-    if source.dim() == 0:
-        source, target = source[None], target[None]
-    rows = max(1, CHUNK * len(source) // max(1, source.numel()))
-    for start in range(0, len(source), rows):
-        target[start : start + rows].copy_(source[start : start + rows])
-        yield min(start + rows, len(source)) * source[0].nbytes
+def _stored(shards: Shards, name: str, dtype: torch.dtype) -> Tensor:
+    """A tensor as it lies in the file: the file's own pages where the dtype fits, else converted piece by piece."""
+    stored = shards.tensor(name)
+    if stored.dtype == dtype:
+        return stored
+    converted = torch.empty(stored.shape, dtype=dtype)
+    source, target, size = stored.view(-1), converted.view(-1), stored.dtype.itemsize
+    for start in range(0, len(source), CHUNK):
+        target[start : start + CHUNK] = source[start : start + CHUNK]
+        shards.release(name, min(start + CHUNK, len(source)) * size)
+    return converted
 
 
 def save(

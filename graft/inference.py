@@ -80,7 +80,7 @@ def computing(model: nn.Module, dtype: torch.dtype) -> Iterator[dict[nn.Paramete
     Gives, for each parameter that was of another dtype, its original values. Whoever trains updates those; they take
     their places again at the end.
     """
-    masters = {p: p.data for p in model.parameters() if p.dtype != dtype}
+    masters = {p: p.data.contiguous() for p in model.parameters() if p.dtype != dtype}
     for parameter, values in masters.items():
         parameter.data = values.to(dtype)
     try:

@@ -206,6 +206,18 @@ def test_loading_takes_little_more_than_the_weights(tiny, large: Path, dtype: st
     assert total == pytest.approx(sum(float(tensor.abs().sum()) for tensor in published.values()), rel=1e-3)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_keep_the_layout_of_the_file(tiny, dtype: str):
+    """GPT-2's files hold matrices transposed, q, k and v as one: nothing is copied to have them otherwise."""
+    attention = load(tiny("gpt2-lm").folder, dtype).backbone.blocks[0].attention
+    together = {part.weight.untyped_storage().data_ptr() for part in (attention.query, attention.key, attention.value)}
+    assert len(together) == 1
+    assert not attention.query.weight.is_contiguous()
+    stored = load_file(tiny("gpt2-lm").folder / SINGLE)["transformer.h.0.attn.c_attn.weight"]
+    expected = stored.t().chunk(3)[1].to(checkpoint.DTYPES[dtype])
+    assert torch.equal(attention.key.weight, expected)
+
+
 def test_a_config_may_be_read_without_weights(tiny, tmp_path: Path):
     shutil.copy(tiny("bert-multi").folder / "config.json", tmp_path)
     published, family, architecture, config = checkpoint.read_config(tmp_path)

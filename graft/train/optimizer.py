@@ -40,6 +40,8 @@ class AdamW:
             rows: for embeddings without decay, the numbers of the rows that ever have a gradient; it may be sparse.
         """
         masters, rows = masters or {}, rows or {}
+        for parameter in (parameter for group in groups for parameter in group.parameters):
+            parameter.data = parameter.data.contiguous()  # a loaded one may lie as its file has it
         self.steps, self.groups = 0, list(groups)
         self.states = [
             _State(parameter, masters.get(parameter, parameter.data), group, rows.get(parameter))
@@ -58,12 +60,12 @@ class AdamW:
             rate: the learning rate of this step.
             scale: factor on all gradients (clipping).
         """
-        self.steps += 1
         states = self._learning()
         for group in self.groups:
             own = [state for state in states if state.group is group]
             for pieces in _batches(piece for state in own for piece in state.pieces()):
                 self._update(pieces, group, rate, scale)
+        self.steps += 1
         with torch.no_grad():
             _write_back(states)
         for state in states:
@@ -76,14 +78,14 @@ class AdamW:
         wide = [piece.gradient.float() for piece in pieces]
         if scale != 1.0:
             torch._foreach_mul_(wide, scale)
-        steps = torch.tensor(float(self.steps), device=wide[0].device)
+        done = torch.tensor(float(self.steps), device=wide[0].device)  # torch counts this step itself
         adamw(
             [piece.value for piece in pieces],
             wide,
             [piece.first for piece in pieces],
             [piece.second for piece in pieces],
             [],
-            [steps.clone() for _ in pieces],
+            [done.clone() for _ in pieces],
             fused=True,
             amsgrad=False,
             beta1=BETAS[0],
