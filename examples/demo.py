@@ -17,11 +17,10 @@ from rich.table import Table
 
 from graft import Model, load, tasks
 from graft.evaluate import metrics, report
+from graft.prompting.zero_shot import ZeroShot
 from graft.recipes.finetune import finetune
 from graft.recipes.rows import load_rows
-from graft.recipes.run_folder import classified_sections
 from graft.recipes.watch import Watch
-from graft.recipes.zero_shot import ZeroShot
 
 HERE = Path(__file__).resolve().parent
 DATA, NEW, OUT = HERE / "tickets.csv", HERE / "new_messages.txt", Path("runs/demo")
@@ -63,7 +62,7 @@ def main() -> None:
     print_answers(messages, answers, best)
     sections = [
         report.comparison(candidates, reason=f"{best} has the highest macro-F1 on the held-out messages."),
-        *classified_sections(texts, target, probabilities[best], labels, scores[best]),
+        *report.classified_sections(texts, target, probabilities[best], labels, scores[best]),
         answers_section(messages, answers),
     ]
     summary = {"Messages": f"{len(loaded.rows):,}", "Labels": str(len(labels)), "Held out": f"{len(held):,}"}

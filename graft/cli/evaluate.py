@@ -67,13 +67,12 @@ def _write_report(path: Path, model: Model, done: Evaluation) -> None:
     from graft import tasks
     from graft.evaluate import metrics, report
     from graft.recipes.evaluate import test_rows
-    from graft.recipes.run_folder import judged_sections
     from graft.recipes.watch import Watch
 
     rows = test_rows(done.loaded, Watch(quiet=True))
     sections = [
         report.scores_section(done.metrics, rows=done.n, note=metrics.method()),
-        *judged_sections(tasks.find(done.task), model, rows, done.judged),
+        *tasks.find(done.task).sections(model.head, done.judged.values, rows, done.metrics),  # type: ignore[arg-type]
     ]
     summary = {"Model": model.folder.name, "Task": done.task, "Rows scored": f"{done.n:,}"}
     page = report.Page(title=f"{done.task}: {done.loaded.path.name}", summary=summary, sections=sections)

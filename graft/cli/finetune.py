@@ -7,7 +7,19 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from graft.cli.options import AsJson, Columns, Dtype, Encoding, MaxRejects, NoQuotes, Quiet, check_name, roles, watching
+from graft.cli.options import (
+    AsJson,
+    Columns,
+    Dtype,
+    Encoding,
+    MaxRejects,
+    NoQuotes,
+    Quiet,
+    check_name,
+    roles,
+    settings,
+    watching,
+)
 from graft.cli.output import write, write_json, write_metrics
 
 Data = Annotated[str, Argument(metavar="DATA", help="csv, tsv, jsonl (also .gz, .xz) or parquet.")]
@@ -33,6 +45,10 @@ Patience = Annotated[
     int | None, Option(metavar="N", help="Stop after N epochs without a better score on a tenth set aside.")
 ]
 Limit = Annotated[int | None, Option(metavar="N", help="Longest input in tokens; default: the model's.")]
+Set = Annotated[
+    list[str] | None,
+    Option("--set", metavar="NAME=VALUE", help="A setting of the strategy; `rank=16` alone does, too."),
+]
 Overflow = Annotated[str, Option(metavar="RULE", help="What longer inputs meet: truncate (reported) or error.")]
 
 
@@ -54,6 +70,7 @@ def finetune(
     patience: Patience = None,
     limit: Limit = None,
     overflow: Overflow = "truncate",
+    set: Set = None,
     encoding: Encoding = None,
     max_rejects: MaxRejects = 0,
     no_quotes: NoQuotes = False,
@@ -62,11 +79,11 @@ def finetune(
 ) -> None:
     """Adapt a model to your rows, measure it, and save it."""
     given = {name: value for name, value in locals().items() if value is not None}
-    for name in ("columns", "no_quotes", "as_json", "quiet"):
+    for name in ("columns", "set", "no_quotes", "as_json", "quiet"):
         given.pop(name, None)
     check_name("task", task, "tasks")
-    check_name("strategy", strategy, "transfer", leave_out=("features",))
-    given |= {"columns": roles(columns), "quotes": not no_quotes}
+    check_name("strategy", strategy, "transfer")
+    given |= {"columns": roles(columns), "settings": settings(set), "quotes": not no_quotes}
     record = _finetune(given, quiet)
     if as_json:
         write_json(record)

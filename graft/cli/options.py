@@ -65,6 +65,8 @@ def as_options(params: Sequence[Any], words: Iterable[str]) -> Iterator[str]:
 def _option(word: str, options: dict[str, Any]) -> list[str]:
     key, _, value = word.partition("=")
     name = key.replace("_", "-")
+    if name not in options and "set" in options:
+        return [f"--set={word}"]
     if name not in options:
         raise UsageError(f"unknown option {key!r}: {nearest(name, (known for known in options if len(known) > 1))}")
     if not options[name].is_flag:
@@ -72,6 +74,23 @@ def _option(word: str, options: dict[str, Any]) -> list[str]:
     if value.lower() not in (*YES, *NO):
         raise UsageError(f"{word}: {key} is on or off; write {key}=true or {key}=false")
     return [f"--{name}"] if value.lower() in YES else []
+
+
+def settings(given: Sequence[str] | None) -> dict[str, str]:
+    """Settings by name, from words such as ``rank=16``.
+
+    Raises:
+        UsageError: a word without ``=``, or a name given twice.
+    """
+    chosen: dict[str, str] = {}
+    for word in given or ():
+        name, sign, value = word.partition("=")
+        if not sign or not name:
+            raise UsageError(f"--set {word!r}: expected NAME=VALUE, as in rank=16")
+        if name in chosen:
+            raise UsageError(f"--set gives {name!r} twice")
+        chosen[name.replace("-", "_")] = value
+    return chosen
 
 
 def roles(given: Sequence[str] | None) -> dict[str, str]:
@@ -105,14 +124,14 @@ def _pairs(word: str) -> list[str]:
     return pairs
 
 
-def check_name(what: str, name: str, package: str, leave_out: Sequence[str] = ()) -> None:
+def check_name(what: str, name: str, package: str) -> None:
     """Refuse a misspelt task at once, by the package's own listing, without importing it.
 
     Raises:
         UsageError: there is none of that name.
     """
     place = Path(__file__).parent.parent / package
-    names = [module.name for module in pkgutil.iter_modules([str(place)]) if module.name not in leave_out]
+    names = [module.name for module in pkgutil.iter_modules([str(place)])]
     if name not in names:
         raise UsageError(f"unknown {what} {name!r}: {nearest(name, names)}")
 

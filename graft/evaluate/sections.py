@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from graft.evaluate import plots
 from graft.evaluate.blocks import Block, Cell, Fold, Paragraph, Plots, Quote, Quotes, Said, Section, Table
 from graft.evaluate.inputs import Array, Integers, checked_rows
 from graft.evaluate.intervals import Interval
-from graft.evaluate.metrics import Bin, LabelScore
+from graft.evaluate.metrics import Bin, LabelScore, calibration, confusion, per_label
 from graft.evaluate.wording import LOWER_IS_BETTER, counted, number, title
 
 MATRIX_LABELS = 20
@@ -183,6 +184,23 @@ def predictions_section(predictions: Sequence[Prediction], *, total: int | None 
     quotes = [Quote(text=one.text, said=_answer(one)) for one in predictions]
     intro = f"{len(predictions):,} of {count:,} rows that came without a label."
     return Section(title="Answers to new rows", intro=intro, blocks=[Quotes(items=quotes)])
+
+
+def classified_sections(
+    texts: Sequence[str],
+    target: Any,
+    probability: Any,
+    labels: Sequence[str],
+    scores: Mapping[str, Interval],
+) -> list[Section]:
+    """Confusions, labels one by one, calibration, and the worst mistakes of a single-label classifier."""
+    predicted = probability.argmax(1)
+    return [
+        confusion_section(confusion(target, predicted, len(labels)), labels),
+        per_label_section(per_label(target, predicted, labels)),
+        calibration_section(calibration(target, probability), ece=scores.get("ece")),
+        mistakes_section(worst_mistakes(texts, target, probability, labels), total=int((predicted != target).sum())),
+    ]
 
 
 def regression_section(target: Sequence[float], prediction: Sequence[float]) -> Section:

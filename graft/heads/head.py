@@ -29,8 +29,15 @@ class Head(nn.Module):
         """Hidden states of a packed batch -> the head's output."""
         raise NotImplementedError
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Mean loss over the batch, a float32 scalar."""
+    def loss(self, output: Tensor, target: Tensor, sizes: Sequence[int] = ()) -> Tensor:
+        """Mean loss over the batch, a float32 scalar.
+
+        Args:
+            output: what `forward` gave.
+            target: the right answers.
+            sizes: how many rows of the output belong together, for heads whose rows compete: a sequence's tokens, or a
+                row's choices.
+        """
         raise UsageError(f"a {self.kind!r} head has nothing to learn from targets")
 
     def decode(self, output: Tensor, truncated: Sequence[int]) -> list[Answer]:

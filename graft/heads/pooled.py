@@ -69,7 +69,7 @@ class Classify(Pooled):
         self.labels, self.problem = tuple(labels), problem
         self.class_weights: Tensor | None = None
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, sizes: Sequence[int] = ()) -> Tensor:
         """Cross-entropy against label numbers (B,), or binary cross-entropy against (B, C) of 0 and 1."""
         if self.problem == "multi":
             return F.binary_cross_entropy_with_logits(output, target.to(output.dtype), weight=self.class_weights)
@@ -112,7 +112,7 @@ class Regress(Pooled):
         super().__init__(size, 1, **body)
         self.labels = tuple(labels)
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, sizes: Sequence[int] = ()) -> Tensor:
         """Mean squared error against (B,) numbers."""
         return F.mse_loss(output[:, 0], target.to(output.dtype))
 
@@ -138,18 +138,18 @@ class Choose(Pooled):
         """(T, D) -> (B,), float32: choice after choice, row after row."""
         return super().forward(hidden_TD, batch)[:, 0]
 
-    def loss(self, output: Tensor, target: Tensor, choices: Sequence[int] = ()) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, sizes: Sequence[int] = ()) -> Tensor:
         """Mean cross-entropy over the rows.
 
         Args:
             output: (B,), one number for each choice.
             target: the right choice of each row, counted within the row.
-            choices: how many choices each row has; unless stated, all rows have equally many.
+            sizes: how many choices each row has; unless stated, all rows have equally many.
 
         Raises:
             UsageError: the choices do not add up to the sequences.
         """
-        return F.cross_entropy(grouped(output, choices or _evenly(output, len(target))), target)
+        return F.cross_entropy(grouped(output, sizes or _evenly(output, len(target))), target)
 
     def probabilities(self, output: Tensor, choices: Sequence[int]) -> list[Tensor]:
         """Numbers of all choices, (B,) -> for each row, the probabilities of its choices."""
@@ -181,7 +181,7 @@ class Embed(Head):
         x_BD = pool(hidden_TD, batch, self.pool).float()
         return F.normalize(x_BD, dim=-1) if self.normalize else x_BD
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, sizes: Sequence[int] = ()) -> Tensor:
         """Squared error of the cosine of neighbours (2B, D) against similarities (B,) (Reimers & Gurevych 2019)."""
         cosine_B = F.cosine_similarity(output[0::2], output[1::2])
         return F.mse_loss(cosine_B, target.to(output.dtype))

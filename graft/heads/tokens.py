@@ -36,7 +36,7 @@ class PerToken(Head):
         x_TD = hidden_TD.to(self.output.weight.dtype)
         return self.output(self.dropout(x_TD)).float()  # type: ignore[no-any-return]
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, sizes: Sequence[int] = ()) -> Tensor:
         """Cross-entropy of the rows given, (N, C), against the right number of each, (N,)."""
         return F.cross_entropy(output, target)
 
@@ -67,18 +67,18 @@ class Span(PerToken):
     def __init__(self, size: int, *, dropout: float = 0.0) -> None:
         super().__init__(nn.Linear(size, 2), dropout)
 
-    def loss(self, output: Tensor, target: Tensor, lengths: Sequence[int] = ()) -> Tensor:
+    def loss(self, output: Tensor, target: Tensor, sizes: Sequence[int] = ()) -> Tensor:
         """Mean cross-entropy of start and end, each among its sequence's tokens.
 
         Args:
             output: (T, 2), every token of the sequences.
             target: (B, 2), the first and last token of each answer, counted within its sequence.
-            lengths: tokens of each sequence (`Packed.lengths`).
+            sizes: tokens of each sequence (`Packed.lengths`).
 
         Raises:
             UsageError: the lengths do not add up to the tokens.
         """
-        sides = (grouped(output[:, side], lengths) for side in (0, 1))
+        sides = (grouped(output[:, side], sizes) for side in (0, 1))
         return torch.stack([F.cross_entropy(one, target[:, side]) for side, one in enumerate(sides)]).mean()
 
     def decode(self, output: Tensor, truncated: Sequence[int]) -> list[Answer]:

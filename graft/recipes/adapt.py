@@ -18,9 +18,10 @@ from graft.grafted import Model
 from graft.heads import Classify, Regress
 from graft.inference import computing
 from graft.recipes.rows import held_out
-from graft.recipes.watch import Bar, Watch
+from graft.recipes.watch import Watch
 from graft.tasks import Row, Task
-from graft.train.loop import Example, Schedule, Step, train
+from graft.train.example import Example
+from graft.train.loop import Schedule, Step, train
 from graft.train.optimizer import AdamW
 from graft.transfer import Solver, Strategy
 
@@ -39,6 +40,7 @@ class Plan:
 
     Attributes:
         strategy: a name from graft.transfer.
+        settings: the strategy's own, by name.
         epochs: times through the data; None: 3, or more where the data are few.
         batch_size: rows to a step.
         learning_rate: highest rate.
@@ -51,6 +53,7 @@ class Plan:
     """
 
     strategy: str = "full"
+    settings: Mapping[str, Any] = field(default_factory=dict)
     epochs: int | None = None
     batch_size: int = 32
     learning_rate: float = 5e-5
@@ -109,14 +112,14 @@ def adapt(model: Model, task: Task, rows: Sequence[Row], plan: Plan, watch: Watc
         UsageError: an unknown strategy, or one that cannot do this task.
         TrainingError: the loss is not finite.
     """
-    strategy = transfer.find(plan.strategy)
+    strategy = transfer.make(plan.strategy, plan.settings)
     dtype = checkpoint.choose_dtype(plan.dtype)
     if not rows:
         raise DataError("there are no rows to learn from")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         model.graft(task.head, **task.learn(rows))
-        examples, cut = examples_of(model, task, rows)
+        examples, cut = task.examples(model, rows)
         _weigh(model, examples, plan)
         done = Adapted(rows=len(rows), truncated_tokens=cut)
         began = time.perf_counter()
@@ -130,30 +133,10 @@ def adapt(model: Model, task: Task, rows: Sequence[Row], plan: Plan, watch: Watc
     return done
 
 
-def examples_of(model: Model, task: Task, rows: Sequence[Row]) -> tuple[list[Example], int]:
-    """Rows as token ids and targets, and how many tokens did not fit."""
-    assert model.head is not None
-    encodings = iter(model.encode([text for row in rows for text in row.inputs]))
-    examples, cut = [], 0
-    for row in rows:
-        parts = [next(encodings) for _ in row.inputs]
-        cut += sum(part.truncated_tokens for part in parts)
-        ids, types = tuple(part.ids for part in parts), tuple(part.types for part in parts)
-        examples.append(Example(ids, types, task.target(row, model.head), row.line))
-    return examples, cut
-
-
-def score(model: Model, task: Task, rows: Sequence[Row], examples: Sequence[Example], bar: Bar | None) -> Tensor:
-    """The head's outputs for rows, in order."""
-    assert model.head is not None
-    sequences = [sequence for example in examples for sequence in example.sequences]
-    types = [kinds for example in examples for kinds in example.types]
-    outputs = model.pooled(sequences, types, model.head, bar.advance if bar else None)
-    return torch.stack(outputs).float()
-
-
 def _weigh(model: Model, examples: Sequence[Example], plan: Plan) -> None:
     """Set class weights, and start a regression at the mean of its targets."""
+    if plan.class_weights is None and not isinstance(model.head, Regress):
+        return
     targets = torch.stack([example.target for example in examples])
     if isinstance(model.head, Regress) and model.head.output.bias is not None:
         torch.nn.init.constant_(model.head.output.bias, float(targets.mean()))
@@ -209,24 +192,27 @@ def _learn(
     if plan.patience is not None:
         _, dev_rows = held_out(rows, DEV_SHARE, plan.seed)
         aside = {row.line for row in dev_rows}
-        dev = [example for example in examples if example.line in aside]
         examples = [example for example in examples if example.line not in aside]
-        if not dev or not examples:
+        if not dev_rows or not examples:
             raise DataError(f"{len(rows)} rows are too few to set a development part aside; train without patience")
     schedule, seen = plan.schedule(len(examples)), 0
     best = _Best(task.primary, plan.patience)
+    groups = strategy.begin(model)
     with computing(model, dtype) as masters:
-        optimizer = AdamW(strategy.begin(model), masters, _touched(model, examples))
+        optimizer = AdamW(groups, masters, _touched(model, examples))
         with watch.bar("training", schedule.steps(len(examples)), "steps") as bar:
+            strategy.epoch(model, 0, schedule.epochs)
             for step in train(model, examples, optimizer, schedule):
                 seen += step.rows
                 done.steps.append(_record(step))
                 bar.advance(loss=f"{step.loss:.3f}", epoch=f"{step.epoch + 1}/{schedule.epochs}")
                 if dev_rows and step.ends_epoch:
-                    metrics = task.measure(model.head, score(model, task, dev_rows, dev, None), dev_rows)  # type: ignore[arg-type]
+                    metrics = task.measure(model.head, task.outputs(model, dev_rows).values, dev_rows)  # type: ignore[arg-type]
                     done.epochs.append({"epoch": step.epoch + 1, **plain(metrics)})
                     if best.judge(metrics, model, masters):
                         break
+                if step.ends_epoch and step.number < step.steps:
+                    strategy.epoch(model, step.epoch + 1, schedule.epochs)
         model.backbone.token_embedding.sparse = False
         best.restore()
     strategy.finish(model)

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from graft import tasks
 from graft.errors import DataError, UsageError
 from graft.evaluate.metrics import Interval
 from graft.grafted import Model
 from graft.loading import load
-from graft.recipes.adapt import examples_of, plain, score
+from graft.recipes.adapt import plain
 from graft.recipes.rows import Loaded, load_rows, naming
 from graft.recipes.watch import Watch
 from graft.tasks import Row, Task
@@ -26,7 +25,7 @@ from graft.tasks import Row, Task
 class Judged:
     """A model's outputs for rows, and what they are worth."""
 
-    outputs: Tensor
+    values: Any
     metrics: dict[str, Interval]
     truncated_tokens: int
     seconds: float
@@ -79,12 +78,10 @@ def judge(model: Model, task: Task, rows: Sequence[Row], watch: Watch) -> Judged
     assert model.head is not None
     began = time.perf_counter()
     with torch.inference_mode(), watch.bar("evaluating", len(rows)) as bar:
-        examples, cut = examples_of(model, task, rows)
-        outputs = score(model, task, rows, examples, bar)
+        outputs = task.outputs(model, rows, bar.advance)
     seconds = time.perf_counter() - began
-    return Judged(
-        outputs=outputs, metrics=task.measure(model.head, outputs, rows), truncated_tokens=cut, seconds=seconds
-    )
+    metrics = task.measure(model.head, outputs.values, rows)
+    return Judged(values=outputs.values, metrics=metrics, truncated_tokens=outputs.truncated_tokens, seconds=seconds)
 
 
 def task_of(model: Model, asked: str | None = None) -> Task:

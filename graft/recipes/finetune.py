@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graft import checkpoint, hub, tasks
+from graft import checkpoint, hub, tasks, transfer
 from graft.data.check import Findings, check
 from graft.data.table import RejectedRows, write_rejects
-from graft.errors import DataError, UsageError
+from graft.errors import DataError, UsageError, nearest
 from graft.grafted import Model, check_target
 from graft.inference import computing
 from graft.loading import load
@@ -91,8 +91,8 @@ def finetune(
         limit: longest input in tokens.
         overflow: what happens to longer inputs: "truncate" (reported) or "error".
         watch: where notices and progress go; silent by default.
-        **plan: epochs, batch_size, learning_rate, warmup, seed, dtype, class_weights, patience: see
-            `graft.recipes.adapt.Plan`.
+        **plan: epochs, batch_size, learning_rate, warmup, seed, dtype, class_weights, patience (see
+            `graft.recipes.adapt.Plan`), and the strategy's own settings (see its file in graft/transfer).
 
     Raises:
         GraftError: something cannot be used; the message says what to do. Nothing half-written is left.
@@ -234,10 +234,15 @@ def _record(
 
 
 def _plan(strategy: str, given: Mapping[str, Any]) -> Plan:
-    unknown = sorted(set(given) - set(Plan.__dataclass_fields__))
+    """Options of the plan, and those that are the strategy's own."""
+    known = set(Plan.__dataclass_fields__) - {"strategy"}
+    own = dict(given.get("settings") or {}) | {name: value for name, value in given.items() if name not in known}
+    valid = [*known, *transfer.settings(strategy)]
+    unknown = sorted(set(own) - set(valid))
     if unknown:
-        raise UsageError(f"unknown options {', '.join(unknown)}; valid: {', '.join(sorted(Plan.__dataclass_fields__))}")
-    return Plan(strategy=strategy, **given)
+        raise UsageError(f"unknown option {unknown[0]!r} of strategy {strategy}: {nearest(unknown[0], valid)}")
+    plan = {name: value for name, value in given.items() if name in known}
+    return Plan(strategy=strategy, **plan | {"settings": own})
 
 
 def _check(rows: _Rows, watch: Watch) -> Findings:

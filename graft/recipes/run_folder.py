@@ -16,7 +16,7 @@ from graft.data.check import Findings
 from graft.evaluate import metrics, report
 from graft.evaluate.card import Card, model_card
 from graft.grafted import Model
-from graft.heads import Classify, Embed, Regress
+from graft.heads import Classify, Regress
 from graft.recipes.adapt import Adapted, lines
 from graft.recipes.evaluate import Judged
 from graft.recipes.rows import Loaded
@@ -68,7 +68,7 @@ def _page(run: Run) -> report.Page:
     }
     sections = [
         report.scores_section(run.judged.metrics, rows=len(run.test), note=metrics.method()),
-        *judged_sections(run.job, run.model, run.test, run.judged),
+        *_sections(run),
         report.data_section(_data(run)),
     ]
     if run.adapted.steps:
@@ -76,44 +76,9 @@ def _page(run: Run) -> report.Page:
     return report.Page(title=f"{run.job.name}: {run.loaded.path.name}", summary=summary, sections=sections)
 
 
-def judged_sections(job: Task, model: Model, rows: Sequence[Row], judged: Judged) -> list[report.Section]:
-    """What there is to see of a model's outputs for rows: where it is right, where wrong, and how sure it is."""
-    head = model.head
-    if isinstance(head, Classify) and head.problem == "single":
-        target = torch.stack([job.target(row, head) for row in rows]).numpy()
-        return classified_sections(
-            [str(row.inputs[0]) for row in rows],
-            target,
-            head.probabilities(judged.outputs).numpy(),
-            head.labels,
-            judged.metrics,
-        )
-    if isinstance(head, Regress):
-        predicted = judged.outputs.flatten().tolist()
-        return [report.regression_section([row.target for row in rows], predicted)]
-    if isinstance(head, Embed):
-        cosines = torch.nn.functional.cosine_similarity(judged.outputs[0::2], judged.outputs[1::2])
-        return [report.regression_section([row.target for row in rows], cosines.tolist())]
-    return []
-
-
-def classified_sections(
-    texts: Sequence[str],
-    target: Any,
-    probability: Any,
-    labels: Sequence[str],
-    scores: Mapping[str, metrics.Interval],
-) -> list[report.Section]:
-    """Confusions, labels one by one, calibration, and the worst mistakes of a single-label classifier."""
-    predicted = probability.argmax(1)
-    return [
-        report.confusion_section(metrics.confusion(target, predicted, len(labels)), labels),
-        report.per_label_section(metrics.per_label(target, predicted, labels)),
-        report.calibration_section(metrics.calibration(target, probability), ece=scores.get("ece")),
-        report.mistakes_section(
-            report.worst_mistakes(texts, target, probability, labels), total=int((predicted != target).sum())
-        ),
-    ]
+def _sections(run: Run) -> list[report.Section]:
+    assert run.model.head is not None
+    return run.job.sections(run.model.head, run.judged.values, run.test, run.judged.metrics)
 
 
 def _data(run: Run) -> report.DataSummary:

@@ -6,18 +6,23 @@ import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from graft.data.columns import Role
 from graft.data.table import Reject, Table
 from graft.errors import UsageError, nearest
-from graft.heads import Head
+from graft.grafted import Model
+from graft.heads import Answer, Head
+from graft.inference import Progress
 from graft.sealed import Text
+from graft.train.example import Example
 
 if TYPE_CHECKING:
     from graft.evaluate.metrics import Interval
+    from graft.evaluate.report import Section
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +45,91 @@ class Row:
         return "\n".join("\n".join(one) if isinstance(one, tuple) else one for one in self.inputs)
 
 
-class Task(Protocol):
-    """What a task must say of itself."""
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """What a model gave for some rows.
 
-    name: str
-    head: str
-    roles: tuple[Role, ...]
-    primary: str
-    """The metric that decides between models."""
+    Attributes:
+        values: one for each row, in order: a tensor (B, ...) of the head's outputs, or a list of what was made of them.
+        truncated_tokens: tokens of the rows that were not read.
+    """
+
+    values: Any
+    truncated_tokens: int
+
+
+class Task:
+    """What a task says of itself; as it stands here, one in which each input is a sequence and the head gives it a row.
+
+    Attributes:
+        name: its name in commands: that of its file.
+        head: the kind of head it needs.
+        roles: the columns it reads.
+        primary: the metric that decides between models.
+        options: what `answer` can be told.
+    """
+
+    name = ""
+    head = ""
+    roles: tuple[Role, ...] = ()
+    primary = ""
+    options: tuple[str, ...] = ()
 
     def read(self, table: Table, columns: Mapping[str, str]) -> tuple[list[Row], list[Reject]]:
         """Rows with a usable input and target, and those without."""
+        raise NotImplementedError
 
     def learn(self, rows: Sequence[Row]) -> dict[str, Any]:
         """What the head must know of the training rows (label names)."""
+        return {}
 
     def target(self, row: Row, head: Head) -> Tensor:
         """The target as the head's loss wants it."""
+        raise NotImplementedError
 
-    def measure(self, head: Head, outputs: Tensor, rows: Sequence[Row]) -> dict[str, Interval]:
-        """Metrics of the head's outputs, (B, ...), against the rows' targets."""
+    def examples(self, model: Model, rows: Sequence[Row]) -> tuple[list[Example], int]:
+        """Rows to learn from, as token ids and targets, and how many tokens did not fit."""
+        assert model.head is not None
+        encodings = iter(model.encode([text for row in rows for text in row.inputs]))
+        examples, cut = [], 0
+        for row in rows:
+            parts = [next(encodings) for _ in row.inputs]
+            cut += sum(part.truncated_tokens for part in parts)
+            ids, types = tuple(part.ids for part in parts), tuple(part.types for part in parts)
+            examples.append(Example(ids, types, self.target(row, model.head), row.line))
+        return examples, cut
+
+    def outputs(self, model: Model, rows: Sequence[Row], progress: Progress | None = None) -> Outputs:
+        """What the model gives for rows; their targets do not matter."""
+        assert model.head is not None
+        encodings = model.encode([text for row in rows for text in row.inputs])
+        ids, types = [one.ids for one in encodings], [one.types for one in encodings]
+        values = torch.stack(model.pooled(ids, types, model.head, progress)).float()
+        return Outputs(values=values, truncated_tokens=sum(one.truncated_tokens for one in encodings))
+
+    def measure(self, head: Head, values: Any, rows: Sequence[Row]) -> dict[str, Interval]:
+        """Metrics of outputs against the rows' targets."""
+        raise NotImplementedError
+
+    def sections(self, head: Head, values: Any, rows: Sequence[Row], scores: Mapping[str, Interval]) -> list[Section]:
+        """What there is to see of outputs: where they are right, where wrong, and how sure they are."""
+        return []
+
+    def answer(
+        self, model: Model, inputs: Sequence[Text], progress: Progress | None = None, **options: Any
+    ) -> list[Answer]:
+        """One answer for each input.
+
+        Raises:
+            UsageError: the model cannot do this task, or not on such inputs.
+        """
+        raise NotImplementedError
+
+
+def answered(model: Model, inputs: Sequence[Text], progress: Progress | None = None) -> list[Answer]:
+    """What the model's head answers."""
+    answers = model.answer(list(inputs), progress)
+    return answers if isinstance(answers, list) else [answers]
 
 
 def names() -> list[str]:

@@ -13,22 +13,28 @@ from torch import Tensor
 
 from graft.data.columns import Role
 from graft.data.table import Reject, Table
-from graft.errors import DataError, nearest
-from graft.heads import Classify, Head
-from graft.tasks import Row
+from graft.errors import DataError, UsageError, nearest
+from graft.grafted import Model
+from graft.heads import Answer, Classify, Head
+from graft.inference import Progress
+from graft.prompting.zero_shot import TEMPLATE, ZeroShot
+from graft.sealed import Text
+from graft.tasks import Row, Task, answered
 
 if TYPE_CHECKING:
     from graft.evaluate.metrics import Interval
+    from graft.evaluate.report import Section
 
 SEPARATOR = "|"
 
 
-class ClassifyTask:
+class ClassifyTask(Task):
     """Text classification, single-label and multi-label."""
 
     name = "classify"
     head = "classify"
     primary = "accuracy"
+    options = ("labels", "template")
     roles = (
         Role(name="text", aliases=("sentence", "body", "message", "content", "review", "document")),
         Role(name="label", aliases=("labels", "category", "class", "intent", "sentiment", "target")),
@@ -82,16 +88,65 @@ class ClassifyTask:
             raise DataError(f"line {row.line}: {len(numbers)} labels, and the model gives exactly one")
         return torch.tensor(numbers[0])
 
-    def measure(self, head: Head, outputs: Tensor, rows: Sequence[Row]) -> dict[str, Interval]:
+    def measure(self, head: Head, values: Tensor, rows: Sequence[Row]) -> dict[str, Interval]:
         """Accuracy, macro-F1 and calibration; for several labels micro-F1, macro-F1 and exact match."""
         from graft.evaluate.metrics import classification, multi_label  # scipy: only where something is scored
 
         assert isinstance(head, Classify)
         targets = torch.stack([self.target(row, head) for row in rows]).numpy()
-        probabilities = head.probabilities(outputs).numpy()
+        probabilities = head.probabilities(values).numpy()
         if head.problem == "multi":
             return multi_label(targets.astype(bool), probabilities)
         return classification(targets, probabilities)
+
+    def sections(
+        self, head: Head, values: Tensor, rows: Sequence[Row], scores: Mapping[str, Interval]
+    ) -> list[Section]:
+        """Confusions, labels one by one, calibration, and the worst mistakes."""
+        from graft.evaluate import report
+
+        assert isinstance(head, Classify)
+        if head.problem == "multi":
+            return []
+        targets = torch.stack([self.target(row, head) for row in rows]).numpy()
+        texts, probabilities = [str(row.inputs[0]) for row in rows], head.probabilities(values).numpy()
+        return report.classified_sections(texts, targets, probabilities, head.labels, scores)
+
+    def answer(
+        self, model: Model, inputs: Sequence[Text], progress: Progress | None = None, **options: Any
+    ) -> list[Answer]:
+        """The model's own labels; or, for one without, the best of the names given.
+
+        Args:
+            model: the model.
+            inputs: texts.
+            progress: told how many are done.
+            **options: `labels`, names to choose from (zero-shot), and `template`, a sentence to put one into.
+
+        Raises:
+            UsageError: labels for a model that has its own, or none for one that has not.
+        """
+        labels, template = options.get("labels"), options.get("template", TEMPLATE)
+        if labels:
+            return _zero_shot(model, inputs, labels, template, progress)
+        if not isinstance(model.head, Classify):
+            raise UsageError(
+                f"{model.folder}: this model has no labels of its own; name some to choose from "
+                "(--labels billing,delivery,other), or adapt it with `graft finetune`"
+            )
+        return answered(model, inputs, progress)
+
+
+def _zero_shot(
+    model: Model, inputs: Sequence[Text], labels: Sequence[str], template: str, progress: Progress | None
+) -> list[Answer]:
+    if isinstance(model.head, Classify):
+        own = ", ".join(model.head.labels)
+        raise UsageError(f"{model.folder}: this model has labels of its own ({own}); leave --labels out")
+    plain = [text for text in inputs if isinstance(text, str)]
+    if len(plain) != len(inputs):
+        raise UsageError("choosing from labels reads single texts, found pairs")
+    return ZeroShot(model, labels, template).answer(plain, progress)
 
 
 def _several(table: Table, columns: Mapping[str, str]) -> bool:

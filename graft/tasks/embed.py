@@ -12,18 +12,22 @@ from torch.nn import functional as F
 from graft.data.columns import Role
 from graft.data.table import Reject, Table
 from graft.errors import DataError
-from graft.heads import Head
-from graft.tasks import Row
+from graft.grafted import Model
+from graft.heads import Answer, Head
+from graft.inference import Progress
+from graft.sealed import Text
+from graft.tasks import Row, Task
 from graft.tasks.similarity import ROLES, read_pairs
 
 if TYPE_CHECKING:
     from graft.evaluate.metrics import Interval
+    from graft.evaluate.report import Section
 
 STS_HIGHEST = 5.0
 """Scores above 1 are taken to be on the 0-5 scale of the semantic textual similarity data sets."""
 
 
-class EmbedTask:
+class EmbedTask(Task):
     """Sentence embeddings, each text read for itself (Reimers & Gurevych 2019)."""
 
     name = "embed"
@@ -44,21 +48,34 @@ class EmbedTask:
         scaled = [Row(row.inputs, None if row.target is None else row.target / scale, row.line) for row in kept]
         return scaled, rejected
 
-    def learn(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """Nothing: the head has no weights."""
-        return {}
-
     def target(self, row: Row, head: Head) -> Tensor:
         """The similarity, 0 to 1."""
         return torch.tensor(row.target, dtype=torch.float32)
 
-    def measure(self, head: Head, outputs: Tensor, rows: Sequence[Row]) -> dict[str, Interval]:
+    def measure(self, head: Head, values: Tensor, rows: Sequence[Row]) -> dict[str, Interval]:
         """Correlations of the cosine of each row's two vectors, (2B, D), with its score."""
         from graft.evaluate.metrics import regression  # scipy: only where something is scored
 
-        cosine_B = F.cosine_similarity(outputs[0::2].double(), outputs[1::2].double())
+        cosine_B = F.cosine_similarity(values[0::2].double(), values[1::2].double())
         targets = torch.tensor([row.target for row in rows], dtype=torch.float64).numpy()
         return regression(targets, cosine_B.numpy())
+
+    def sections(
+        self, head: Head, values: Tensor, rows: Sequence[Row], scores: Mapping[str, Interval]
+    ) -> list[Section]:
+        """Cosines against true scores."""
+        from graft.evaluate import report
+
+        cosine_B = F.cosine_similarity(values[0::2], values[1::2])
+        return [report.regression_section([row.target for row in rows], cosine_B.tolist())]
+
+    def answer(
+        self, model: Model, inputs: Sequence[Text], progress: Progress | None = None, **options: Any
+    ) -> list[Answer]:
+        """A vector for each text."""
+        cut = [encoding.truncated_tokens for encoding in model.encode(inputs)]
+        rows = model.embed(inputs, progress)
+        return [Answer(embedding=tuple(row.tolist()), truncated_tokens=one) for row, one in zip(rows, cut, strict=True)]
 
 
 TASK = EmbedTask()

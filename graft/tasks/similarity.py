@@ -11,12 +11,16 @@ from torch import Tensor
 
 from graft.data.columns import Role
 from graft.data.table import Reject, Table
-from graft.errors import DataError
-from graft.heads import Head
-from graft.tasks import Row
+from graft.errors import DataError, UsageError
+from graft.grafted import Model
+from graft.heads import Answer, Head, Regress
+from graft.inference import Progress
+from graft.sealed import Text
+from graft.tasks import Row, Task, answered
 
 if TYPE_CHECKING:
     from graft.evaluate.metrics import Interval
+    from graft.evaluate.report import Section
 
 ROLES = (
     Role(name="sentence1", aliases=("text1", "premise", "question1", "first")),
@@ -25,7 +29,7 @@ ROLES = (
 )
 
 
-class SimilarityTask:
+class SimilarityTask(Task):
     """Sentence-pair regression."""
 
     name = "similarity"
@@ -51,12 +55,47 @@ class SimilarityTask:
         """The score."""
         return torch.tensor(row.target, dtype=torch.float32)
 
-    def measure(self, head: Head, outputs: Tensor, rows: Sequence[Row]) -> dict[str, Interval]:
+    def measure(self, head: Head, values: Tensor, rows: Sequence[Row]) -> dict[str, Interval]:
         """Pearson's and Spearman's correlation, and errors."""
         from graft.evaluate.metrics import regression  # scipy: only where something is scored
 
         targets = torch.tensor([row.target for row in rows], dtype=torch.float64).numpy()
-        return regression(targets, outputs.flatten().double().numpy())
+        return regression(targets, values.flatten().double().numpy())
+
+    def sections(
+        self, head: Head, values: Tensor, rows: Sequence[Row], scores: Mapping[str, Interval]
+    ) -> list[Section]:
+        """Predicted against true scores."""
+        from graft.evaluate import report
+
+        return [report.regression_section([row.target for row in rows], values.flatten().tolist())]
+
+    def answer(
+        self, model: Model, inputs: Sequence[Text], progress: Progress | None = None, **options: Any
+    ) -> list[Answer]:
+        """The number a model adapted to this gives; from others the cosine of the two texts' vectors.
+
+        Raises:
+            UsageError: an input is not a pair.
+        """
+        pairs = [text for text in inputs if isinstance(text, tuple)]
+        if len(pairs) != len(inputs):
+            raise UsageError(
+                "similarity compares two texts; give pairs (on the command line: a text and --with another)"
+            )
+        return answered(model, pairs, progress) if isinstance(model.head, Regress) else _cosines(model, pairs, progress)
+
+
+def _cosines(model: Model, pairs: Sequence[tuple[str, str]], progress: Progress | None) -> list[Answer]:
+    flat = [text for pair in pairs for text in pair]
+    cut = [encoding.truncated_tokens for encoding in model.encode(flat)]
+    rows = model.embed(flat)
+    if progress is not None:
+        progress(len(pairs))
+    return [
+        Answer(score=float(rows[2 * n] @ rows[2 * n + 1]), truncated_tokens=cut[2 * n] + cut[2 * n + 1])
+        for n in range(len(pairs))
+    ]
 
 
 def read_pairs(table: Table, columns: Mapping[str, str], *, together: bool) -> tuple[list[Row], list[Reject]]:

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from graft.batch import in_order, pack
+from graft.batch import in_order
 from graft.errors import TrainingError, UsageError
 from graft.grafted import Model
+from graft.train.example import Example, task_loss
 from graft.train.optimizer import AdamW
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One training row: the sequences it is made of (usually one), what they should give, and its line in the file."""
-
-    sequences: tuple[Sequence[int], ...]
-    types: tuple[Sequence[int] | None, ...]
-    target: Tensor
-    line: int
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of all its sequences."""
-        return sum(len(sequence) for sequence in self.sequences)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +82,13 @@ class Step:
     ends_epoch: bool
 
 
-def train(model: Model, examples: Sequence[Example], optimizer: AdamW, schedule: Schedule) -> Iterator[Step]:
+Loss = Callable[[Model, Sequence[Example]], Tensor]
+"""The mean loss of some rows."""
+
+
+def train(
+    model: Model, examples: Sequence[Example], optimizer: AdamW, schedule: Schedule, loss: Loss = task_loss
+) -> Iterator[Step]:
     """Train a model.
 
     Args:
@@ -104,6 +96,7 @@ def train(model: Model, examples: Sequence[Example], optimizer: AdamW, schedule:
         examples: the rows.
         optimizer: over what the strategy lets learn.
         schedule: how long and how fast.
+        loss: what is made small.
 
     Yields:
         One Step after each update.
@@ -121,13 +114,13 @@ def train(model: Model, examples: Sequence[Example], optimizer: AdamW, schedule:
             began = time.perf_counter()
             rows = [examples[index] for index in order[start : start + schedule.batch_size]]
             rate = schedule.rate(number, steps)
-            loss, norm = _step(model, rows, optimizer, schedule, rate)
+            value, norm = _step(model, rows, optimizer, schedule, rate, loss)
             number += 1
             yield Step(
                 number=number,
                 steps=steps,
                 epoch=epoch,
-                loss=loss,
+                loss=value,
                 rate=rate,
                 gradient_norm=norm,
                 rows=len(rows),
@@ -138,31 +131,22 @@ def train(model: Model, examples: Sequence[Example], optimizer: AdamW, schedule:
 
 
 def _step(
-    model: Model, rows: Sequence[Example], optimizer: AdamW, schedule: Schedule, rate: float
+    model: Model, rows: Sequence[Example], optimizer: AdamW, schedule: Schedule, rate: float, loss: Loss
 ) -> tuple[float, float]:
     model.train()
     try:
         total = 0.0
         for part in in_order(range(len(rows)), [row.tokens for row in rows], schedule.tokens):
-            share = len(part) / len(rows)
-            loss = forward_loss(model, [rows[index] for index in part]) * share
-            total += _finite(loss.item(), "loss", rows)
-            loss.backward()  # type: ignore[no-untyped-call]
+            own = [rows[index] for index in part]
+            share = sum(row.targets for row in own) / sum(row.targets for row in rows)
+            value = loss(model, own) * share
+            total += _finite(value.item(), "loss", rows)
+            value.backward()  # type: ignore[no-untyped-call]
         norm = _finite(optimizer.norm().item(), "gradient norm", rows)
         optimizer.step(rate, min(1.0, schedule.clip / (norm + 1e-6)))
     finally:
         model.eval()
     return total, norm
-
-
-def forward_loss(model: Model, rows: Sequence[Example]) -> Tensor:
-    """Loss of some rows, run as one packed batch."""
-    sequences = [sequence for row in rows for sequence in row.sequences]
-    types = [kinds for row in rows for kinds in row.types]
-    batch = pack(sequences, types).to(model.device)
-    targets = torch.stack([row.target for row in rows]).to(model.device)
-    assert model.head is not None
-    return model.head.loss(model(batch), targets)
 
 
 def _finite(value: float, what: str, rows: Sequence[Example]) -> float:

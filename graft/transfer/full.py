@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 from graft.grafted import Model
-from graft.transfer import Group
-
-DECAY = 0.01
-"""Weight decay of matrices (Devlin et al. 2019); embeddings, biases and normalizations have none."""
+from graft.transfer import Group, Strategy
 
 
-class Full:
-    """Every parameter of backbone and head learns."""
+@dataclass(frozen=True, kw_only=True)
+class Full(Strategy):
+    """Every parameter of backbone and head learns.
 
-    name = "full"
+    Attributes:
+        decay: weight decay of matrices (Devlin et al. 2019); embeddings, biases and normalizations have none.
+    """
+
+    name: ClassVar[str] = "full"
+    decay: float = 0.01
 
     def begin(self, model: Model) -> list[Group]:
         """Matrices decay; embeddings, biases and normalization weights do not."""
@@ -22,10 +28,7 @@ class Full:
             parameter.requires_grad_(True)
         decaying = [p for p in learning if p.dim() > 1 and id(p) not in embeddings]
         others = [p for p in learning if p.dim() <= 1 or id(p) in embeddings]
-        return [Group(parameters=decaying, decay=DECAY), Group(parameters=others)]
-
-    def finish(self, model: Model) -> None:
-        """Nothing is left to do."""
+        return [Group(parameters=decaying, decay=self.decay), Group(parameters=others)]
 
 
-STRATEGY = Full()
+STRATEGY = Full

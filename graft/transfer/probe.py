@@ -12,7 +12,8 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,10 +24,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from graft.errors import UsageError
+from graft.features import features
 from graft.grafted import Model
 from graft.heads import Classify, Pooled
 from graft.model.attention import Attention
-from graft.transfer.features import features
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
 """Inverse regularization strengths tried, C of scikit-learn's LogisticRegression."""
@@ -44,10 +45,11 @@ MANY = 2000
 """From this many rows on one held-out fifth chooses the strength; below, five folds do."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Probe:
     """Logistic (or ridge) regression on frozen features."""
 
-    name = "probe"
+    name: ClassVar[str] = "probe"
 
     def solve(
         self,
@@ -186,4 +188,4 @@ def _fit(
         return regression.fit(x, y)
 
 
-STRATEGY = Probe()
+STRATEGY = Probe

@@ -39,8 +39,8 @@ def test_every_verb_explains_itself_and_takes_json(graft: Run, verb: str):
 
 def test_the_defaults_that_help_names_are_the_recipe_s(graft: Run):
     from graft.hub import ENCODER
+    from graft.prompting.zero_shot import TEMPLATE
     from graft.recipes.adapt import Plan
-    from graft.recipes.zero_shot import TEMPLATE
 
     text = " ".join(graft("finetune", "--help").out.split())
     for name in ("batch_size", "learning_rate", "warmup", "seed"):

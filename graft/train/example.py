@@ -1,0 +1,78 @@
+"""What a model learns from: rows as token ids with their targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from graft.batch import Packed, pack
+from graft.grafted import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One training row.
+
+    Attributes:
+        sequences: token ids; one sequence, or several that are one row: choices, two texts to compare.
+        types: token types of each, where the tokenizer gives them.
+        target: what the head's loss wants for the row, stacked with those of other rows; with `places`, one number for
+            each of them, joined with those of other rows.
+        line: where the row starts in its file.
+        places: the tokens that have a target, counted through all sequences of the row, or through what the decoder
+            reads; None where the target is the whole row's.
+        decoder: what a decoder reads with each sequence.
+    """
+
+    sequences: tuple[Sequence[int], ...]
+    types: tuple[Sequence[int] | None, ...]
+    target: Tensor
+    line: int
+    places: tuple[int, ...] | None = None
+    decoder: tuple[Sequence[int], ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all its sequences."""
+        return sum(len(sequence) for sequence in (*self.sequences, *self.decoder))
+
+    @property
+    def targets(self) -> int:
+        """How much it counts in a mean over a batch."""
+        return 1 if self.places is None else len(self.places)
+
+
+def task_loss(model: Model, examples: Sequence[Example]) -> Tensor:
+    """Mean loss of the model's head over some rows, run as one packed batch."""
+    assert model.head is not None
+    head, (batch, read) = model.head, packed(model, examples)
+    hidden_TD = model.backbone.read(batch, head.kind, read)
+    places = _places(examples)
+    seen = hidden_TD if places is None else hidden_TD[places.to(model.device)]
+    join = torch.stack if places is None else torch.cat
+    target = join([example.target for example in examples]).to(model.device)
+    sizes = (read or batch).lengths if head.per_token else [len(example.sequences) for example in examples]
+    return head.loss(head(seen, read or batch), target, sizes)
+
+
+def packed(model: Model, examples: Sequence[Example]) -> tuple[Packed, Packed | None]:
+    """The rows as one batch, and what a decoder reads with it."""
+    sequences = [sequence for example in examples for sequence in example.sequences]
+    types = [kinds for example in examples for kinds in example.types]
+    read = [sequence for example in examples for sequence in example.decoder]
+    return pack(sequences, types).to(model.device), pack(read).to(model.device) if read else None
+
+
+def _places(examples: Sequence[Example]) -> Tensor | None:
+    """Rows of the batch that have a target."""
+    places: list[int] = []
+    start = 0
+    for example in examples:
+        if example.places is None:
+            return None
+        places += [start + place for place in example.places]
+        start += sum(map(len, example.decoder or example.sequences))
+    return torch.tensor(places, dtype=torch.int64)
