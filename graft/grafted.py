@@ -273,7 +273,11 @@ class Model(nn.Module):
 
     def _golden_outputs(self, inputs: Sequence[Text]) -> list[Tensor]:
         """One row of numbers for each input; where a model gives a row for each token, one number sums it up."""
-        outputs = (output.float() for output in self._outputs(self.encode(inputs)))
+        encodings, start = self.encode(inputs), None
+        if self.backbone.decoder is not None and self.head is not None and self.head.kind == "next":
+            start = [[self.backbone.config.start_token]] * len(encodings)  # type: ignore[attr-defined]
+        ids, types = [one.ids for one in encodings], [one.types for one in encodings]
+        outputs = (output.float() for output in self._run(ids, types, self.head, decoder=start))
         return [output.logsumexp(-1) if output.dim() > 1 else output.reshape(-1) for output in outputs]
 
     def save(self, folder: str | Path, files: Mapping[str, str] | None = None) -> Path:

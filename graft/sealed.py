@@ -39,6 +39,8 @@ class Settings:
     Attributes:
         task: the task it was adapted to.
         limit: longest input in tokens, special tokens included; longer ones are handled as `overflow` says.
+        template: the words around a text, with {} in its place, for models that read and write text.
+        longest: the most tokens such a model writes.
         overflow: "truncate" reads the beginning and reports the rest; "error" refuses.
         made: how it came to be: strategy, base model, data fingerprint, seed, versions.
         golden: inputs and outputs to replay.
@@ -46,6 +48,8 @@ class Settings:
 
     task: str | None = None
     limit: int | None = None
+    template: str | None = None
+    longest: int | None = None
     overflow: Literal["truncate", "error"] = "truncate"
     made: dict[str, Any] = field(default_factory=dict)
     golden: Golden | None = None
@@ -68,6 +72,8 @@ def read(folder: Path) -> Settings:
         settings = Settings(
             task=content.get("task"),
             limit=content.get("limit"),
+            template=content.get("template"),
+            longest=content.get("longest"),
             overflow=content.get("overflow", "truncate"),
             made=dict(content.get("made", {})),
             golden=_golden(golden) if golden else None,
@@ -79,11 +85,15 @@ def read(folder: Path) -> Settings:
 
 
 def _check(settings: Settings) -> None:
-    task, limit, overflow = settings.task, settings.limit, settings.overflow
+    task, template, overflow = settings.task, settings.template, settings.overflow
     if task is not None and not isinstance(task, str):
         raise ValueError(f"task is {task!r:.60}, expected a name")
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
-        raise ValueError(f"limit is {limit!r:.60}, expected a number of tokens")
+    for name in ("limit", "longest"):
+        count = getattr(settings, name)
+        if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+            raise ValueError(f"{name} is {count!r:.60}, expected a number of tokens")
+    if template is not None and not (isinstance(template, str) and template.count("{}") == 1):
+        raise ValueError(f"template is {template!r:.60}, expected a text with one {{}}")
     if overflow not in ("truncate", "error"):
         raise ValueError(f"overflow is {overflow!r:.60}, expected 'truncate' or 'error'")
 

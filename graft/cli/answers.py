@@ -166,6 +166,8 @@ def fields(answer: Answer) -> dict[str, Any]:
 
 def brief(answer: Answer) -> str:
     """An answer on one line."""
+    if answer.text is not None:
+        return one_line(answer.text)
     if answer.embedding is not None:
         return " ".join(f"{value:.6g}" for value in answer.embedding)
     if answer.score is not None:

@@ -23,7 +23,7 @@ from graft.cli.options import (
 from graft.cli.output import write, write_json, write_metrics
 
 Data = Annotated[str, Argument(metavar="DATA", help="csv, tsv, jsonl (also .gz, .xz) or parquet.")]
-TaskName = Annotated[str, Option(metavar="TASK", help="classify, similarity or embed.")]
+TaskName = Annotated[str, Option(metavar="TASK", help="classify, similarity, embed, summarize or translate.")]
 Base = Annotated[
     str | None,
     Option(metavar="REF", help="A folder, or a name on the hub; default: sentence-transformers/all-MiniLM-L6-v2."),
@@ -45,6 +45,10 @@ Patience = Annotated[
     int | None, Option(metavar="N", help="Stop after N epochs without a better score on a tenth set aside.")
 ]
 Limit = Annotated[int | None, Option(metavar="N", help="Longest input in tokens; default: the model's.")]
+Template = Annotated[
+    str | None,
+    Option(metavar="TEXT", help="For tasks that write text: the words around a text, with {} in its place."),
+]
 Set = Annotated[
     list[str] | None,
     Option("--set", metavar="NAME=VALUE", help="A setting of the strategy; `rank=16` alone does, too."),
@@ -70,6 +74,7 @@ def finetune(
     patience: Patience = None,
     limit: Limit = None,
     overflow: Overflow = "truncate",
+    template: Template = None,
     set: Set = None,
     encoding: Encoding = None,
     max_rejects: MaxRejects = 0,

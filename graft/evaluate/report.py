@@ -44,6 +44,7 @@ from graft.evaluate.sections import (
     regression_section,
     scores_section,
     worst_mistakes,
+    written_section,
 )
 from graft.evaluate.wording import printable
 from graft.files import replacing
@@ -80,6 +81,7 @@ __all__ = [
     "training_section",
     "worst_mistakes",
     "write_report",
+    "written_section",
 ]
 
 LONGEST = 1200

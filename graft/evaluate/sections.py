@@ -203,6 +203,18 @@ def classified_sections(
     ]
 
 
+def written_section(rows: Sequence[tuple[str, str, str]]) -> Section:
+    """Show texts, each beside what it should be: (read, expected, written)."""
+    quotes = [
+        Quote(
+            text=read,
+            said=[Said(name="written", value=written), Said(name="expected", value=expected, tone="good")],
+        )
+        for read, expected, written in rows
+    ]
+    return Section(title="Texts written", intro="Rows spread over the data.", blocks=[Quotes(items=quotes)])
+
+
 def regression_section(target: Sequence[float], prediction: Sequence[float]) -> Section:
     """Show predicted against true values."""
     if not len(target):

@@ -18,6 +18,7 @@ class Answer:
         labels: every label whose probability is at least one half, where several may hold at once.
         score: the predicted number (similarity, regression, how well a choice fits).
         embedding: the input as a vector of numbers.
+        text: what the model wrote.
         truncated_tokens: tokens of the input that did not fit the model and were not read.
     """
 
@@ -27,6 +28,7 @@ class Answer:
     labels: tuple[str, ...] | None = None
     score: float | None = None
     embedding: tuple[float, ...] | None = None
+    text: str | None = None
     truncated_tokens: int = 0
 
     def as_dict(self) -> dict[str, Any]:

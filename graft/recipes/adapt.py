@@ -118,7 +118,8 @@ def adapt(model: Model, task: Task, rows: Sequence[Row], plan: Plan, watch: Watc
         raise DataError("there are no rows to learn from")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
-        model.graft(task.head, **task.learn(rows))
+        if not (task.keeps_head and model.head is not None and model.head.kind == task.head):
+            model.graft(task.head, **task.learn(rows))
         examples, cut = task.examples(model, rows)
         _weigh(model, examples, plan)
         done = Adapted(rows=len(rows), truncated_tokens=cut)

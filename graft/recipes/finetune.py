@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ def finetune(
     quotes: bool = True,
     limit: int | None = None,
     overflow: str = "truncate",
+    template: str | None = None,
     watch: Watch | None = None,
     **plan: Any,
 ) -> Finetuned:
@@ -90,6 +92,8 @@ def finetune(
         quotes: whether fields of csv and tsv may be quoted.
         limit: longest input in tokens.
         overflow: what happens to longer inputs: "truncate" (reported) or "error".
+        template: for models that read and write text: the words around a text, with {} in its place; default: those
+            the task and the family are used to.
         watch: where notices and progress go; silent by default.
         **plan: epochs, batch_size, learning_rate, warmup, seed, dtype, class_weights, patience (see
             `graft.recipes.adapt.Plan`), and the strategy's own settings (see its file in graft/transfer).
@@ -104,7 +108,10 @@ def finetune(
     reading = {"columns": columns, "encoding": encoding, "max_rejects": max_rejects, "quotes": quotes}
     source = _Source(job=tasks.find(task), out=target, reading=reading, watch=watch)
     rows = source.sides(data, eval, chosen.seed)
-    return _finetune(_fresh(model, limit, overflow), str(getattr(model, "folder", model)), rows, chosen, source)
+    live = _fresh(model, limit, overflow)
+    own = source.job.settings(live, rows.train, rows.loaded.columns, template)
+    live.settings = dataclasses.replace(live.settings, **own)
+    return _finetune(live, str(getattr(model, "folder", model)), rows, chosen, source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,4 +291,4 @@ def _settings(model: Model, job: Task, record: Mapping[str, Any], loaded: Loaded
     kept = ("strategy", "model", "trained_on", "plan", "epochs", "found")
     made = {key: record[key] for key in kept} | {"data": loaded.path.name, "fingerprint": loaded.fingerprint}
     made["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return Settings(task=job.name, limit=model.settings.limit, overflow=model.settings.overflow, made=made)
+    return dataclasses.replace(model.settings, task=job.name, made=made)

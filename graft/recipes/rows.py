@@ -80,7 +80,7 @@ def load_rows(
     Raises:
         DataError: the file cannot be read, a column is missing, or more rows are unusable than allowed.
     """
-    table = read(path, encoding=encoding, max_rejects=max_rejects, quotes=quotes)
+    table = task.reshape(read(path, encoding=encoding, max_rejects=max_rejects, quotes=quotes))
     roles = [role if labelled or role.name in _inputs(task) else replace(role, required=False) for role in task.roles]
     chosen = choose(table, [*roles, SPLIT], columns)
     split = chosen.pop("split", None)
@@ -117,7 +117,7 @@ def naming(path: str | Path) -> Iterator[None]:
 
 
 def _inputs(task: Task) -> set[str]:
-    return {role.name for role in task.roles} - {"label", "score"}
+    return {role.name for role in task.roles} - {"label", "score", "summary", "target"}
 
 
 def _sides(table: Table, rows: Sequence[Row], split: str | None) -> list[str] | None:

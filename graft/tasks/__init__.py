@@ -67,6 +67,7 @@ class Task:
         roles: the columns it reads.
         primary: the metric that decides between models.
         options: what `answer` can be told.
+        keeps_head: a head of this kind that the model came with goes on learning; else a fresh one takes its place.
     """
 
     name = ""
@@ -74,6 +75,11 @@ class Task:
     roles: tuple[Role, ...] = ()
     primary = ""
     options: tuple[str, ...] = ()
+    keeps_head = False
+
+    def reshape(self, table: Table) -> Table:
+        """The table with the columns the roles speak of, where data sets of this task are laid out in another way."""
+        return table
 
     def read(self, table: Table, columns: Mapping[str, str]) -> tuple[list[Row], list[Reject]]:
         """Rows with a usable input and target, and those without."""
@@ -81,6 +87,18 @@ class Task:
 
     def learn(self, rows: Sequence[Row]) -> dict[str, Any]:
         """What the head must know of the training rows (label names)."""
+        return {}
+
+    def settings(
+        self, model: Model, rows: Sequence[Row], columns: Mapping[str, str], template: str | None
+    ) -> dict[str, Any]:
+        """Settings the adapted model is to be used with, by name (`graft.sealed.Settings`).
+
+        Raises:
+            UsageError: a template for a task that has no use for one.
+        """
+        if template is not None:
+            raise UsageError(f"{self.name} puts nothing around its texts; leave the template out")
         return {}
 
     def target(self, row: Row, head: Head) -> Tensor:
