@@ -79,7 +79,7 @@ def fresh(folder: Path) -> Model:
             options.setdefault("tied", families.tied(published, True))
         head = heads.make(grafting.kind, options, backbone.token_embedding)
         heads.initialize(head, head.kind, config, own, head.aliases().values())
-    return Model(backbone, head, family=family, published=published, folder=folder, settings=Settings())
+    return Model(backbone, head, family=family, published=published, folder=folder, settings=Settings()).eval()
 
 
 def _head(folder: Path, loaded: checkpoint.Loaded) -> tuple[Head | None, dict[str, Tensor]]:

@@ -1,7 +1,9 @@
 """ELMo (Peters et al. 2018): words by their characters, then two LSTMs in each direction.
 
 Folders hold options.json and lm_weights.hdf5 as bilm-tf writes them. By default every sequence begins from zero. The
-published model carries its states from one batch to the next; so does a `State` handed to each call.
+published model carries its states from one batch to the next; so does a `State` handed to each call. Dropout is what
+options.json states as bilm-tf's training options do, on what LSTM layers read and on what the last gives; else there is
+none.
 """
 
 from __future__ import annotations
