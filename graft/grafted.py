@@ -246,7 +246,8 @@ class Model(nn.Module):
             body = {k: v for k, v in grafting.options(self.published).items() if k not in ("labels", "problem")}
         embedding = self.backbone.token_embedding
         head = heads.make(kind, {**body, **options}, embedding)
-        heads.initialize(head, self.backbone.config.initializer_range)
+        config = self.backbone.config
+        heads.initialize(head, head.kind, config, self.family.fresh(config), head.aliases().values())
         if isinstance(self.head, Pooled) and self.head.dense is not None:
             self.spare |= {f"dense.{name}": tensor.detach() for name, tensor in self.head.dense.state_dict().items()}
         taken = {name: self.spare[name] for name in head.state_dict() if name in self.spare}

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from graft.errors import ModelError, listed, nearest
 from graft.model.config import Config
 from graft.model.transformer import Transformer
@@ -41,6 +43,12 @@ class Grafting:
     prefix: str | None = None
 
 
+Fresh = Mapping[str, float | Callable[[Tensor], object]]
+"""Patterns of our names -> the standard deviation of fresh weights, or what fills them in place; the first found holds.
+
+A head's names begin with its kind. Norms are 1 and not to be named; biases, where not named, are 0.
+"""
+
 Refine = Callable[[Published, dict[str, Any]], Mapping[str, Any]]
 
 
@@ -64,6 +72,7 @@ class Family:
         prefix: what files of a class with a head put before the backbone's names.
         backbone: the class that runs it.
         config_type: our Config, or one with what this family alone needs.
+        fresh: the weights that do not begin with Config's standard deviation.
         file: name of its configuration; beside options.json the weights are HDF5, elsewhere safetensors.
         words: for families that read words: number and words of a sequence -> its character ids.
     """
@@ -82,6 +91,7 @@ class Family:
     prefix: str = ""
     backbone: type[Transformer] = Transformer
     config_type: type[Config] = Config
+    fresh: Callable[[Any], Fresh] = lambda config: {}
     encoder: str = ""
     file: str = "config.json"
     words: Callable[[int, Sequence[Any]], list[Sequence[int]]] | None = None

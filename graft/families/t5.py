@@ -111,6 +111,7 @@ class Stack(Transformer):
     """Either stack: dropout after the last norm, and a table of relative positions."""
 
     config: Sizes
+    drops_last = True
 
     def __init__(self, config: Sizes) -> None:
         super().__init__(config)
@@ -120,10 +121,6 @@ class Stack(Transformer):
         """What all blocks share."""
         bias = Relative(self.relative_embedding, self.config)
         return dataclasses.replace(super().flow(batch, rows, memory, cache), bias=bias)
-
-    def dropout_last(self, x_TD: Tensor) -> Tensor:
-        """After the last norm."""
-        return self.dropout(x_TD)  # type: ignore[no-any-return]
 
 
 class CrossAttention(Attention):
@@ -337,4 +334,12 @@ FAMILY = Family(
     prefix="transformer.",
     backbone=T5,
     config_type=Sizes,
+    # As Mesh TensorFlow has them: queries make up for scores without a scale. initializer_factor is taken for 1.
+    fresh=lambda config: {
+        "token_embedding|^next": 1.0,
+        "query": (config.hidden_size * config.head_size) ** -0.5,
+        r"(attention|memory)\.output": (config.heads * config.head_size) ** -0.5,
+        "down": config.feed_forward_size**-0.5,
+        "weight": config.hidden_size**-0.5,
+    },
 )

@@ -86,10 +86,9 @@ class RelativeAttention(Attention):
 
     def __init__(self, config: Config, layer: int) -> None:
         super().__init__(config, layer)
-        shape, deviation = (config.heads, config.head_size), config.initializer_range
         self.position = Linear(config.hidden_size, config.heads * config.head_size, bias=False)
         self.content_bias, self.position_bias, self.segment_bias, self.segments = (
-            nn.Parameter(nn.init.normal_(torch.empty(*rows, *shape), std=deviation)) for rows in ((), (), (), (2,))
+            nn.Parameter(torch.zeros(*rows, config.heads, config.head_size)) for rows in ((), (), (), (2,))
         )
 
     def forward(self, x_TD: Tensor, flow: Flow) -> Tensor:
@@ -113,16 +112,12 @@ class XLNet(Transformer):
     """A Transformer without positions of its own, and with a second stream for tokens to be predicted."""
 
     block = RelativeBlock
+    drops_last = True
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.type_embedding = None  # attention compares types
-        mask = torch.empty(1, 1, config.hidden_size)
-        self.mask_embedding = nn.Parameter(nn.init.normal_(mask, std=config.initializer_range))
-
-    def dropout_last(self, x_TD: Tensor) -> Tensor:
-        """Dropout after the last block."""
-        return self.dropout(x_TD)  # type: ignore[no-any-return]
+        self.mask_embedding = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
 
     def flow(self, batch: Packed, rows: int, memory: Memory | None, cache: Cache | None) -> Relations:
         """Distances and segments, the same for all layers."""
@@ -173,7 +168,7 @@ class XLNet(Transformer):
         for block in self.blocks:
             g_ND = block(g_ND, replace(query, seen_TD=h_TD))
             h_TD = block(h_TD, content) if block is not self.blocks[-1] else h_TD
-        return self.dropout_last(g_ND)
+        return self.dropout(g_ND)  # type: ignore[no-any-return]
 
 
 def _types(batch: Packed) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from side_by_side import waves_for_dropout
 from torch import Tensor
 
 from graft.batch import pack
@@ -84,6 +85,20 @@ def test_two_streams_and_a_training_step_on_them(tiny):
     torch.nn.functional.cross_entropy(theirs, expected).backward()
     loss.backward()
     same_gradients(model, made.theirs)
+
+
+def test_dropout_of_two_streams_acts_where_theirs_does(tiny, monkeypatch: pytest.MonkeyPatch):
+    made = tiny("xlnet-lm", dropout=0.3)
+    model, batch, orders = load(made.folder, "float32").train(), pack(*draw()), draw_orders()
+    waves_for_dropout(monkeypatch)
+    with torch.inference_mode():
+        made.theirs.train()
+        theirs = torch.cat([theirs_of(made.theirs, number).logits[0] for number in range(len(LENGTHS))])
+        made.theirs.eval()
+        ours = model.head(model.backbone.predict(batch, *orders), batch)
+        without = model.eval().head(model.backbone.predict(batch, *orders), batch)
+    assert float((ours - theirs).abs().max()) < 1e-5
+    assert float((ours - without).abs().max()) > 1e-3
 
 
 def test_a_prediction_knows_neither_its_token_nor_later_ones(tiny):
