@@ -234,16 +234,19 @@ class Model(nn.Module):
         """Put a fresh head in place of the present one.
 
         A part the checkpoint brought along for such heads (BERT's pooler) is taken over; the rest starts at random from
-        the current random state.
+        the current random state. A decoder that such a head does not read, and its files have no place for, is left out
+        (T5's, where tokens are tagged).
 
         Raises:
-            ModelError: the family is published with no such head.
+            ModelError: the family is published with no such head, or with one that reads another kind of backbone.
         """
         wanted = "classify" if kind == "regress" else kind
         body: dict[str, Any] = {}
         if kind != "embed":
-            grafting = self.family.heads[self.family.architecture(wanted)]
-            body = {k: v for k, v in grafting.options(self.published).items() if k not in ("labels", "problem")}
+            architecture = self.family.architecture(wanted)
+            self._suit(architecture)
+            options_of = self.family.heads[architecture].options(self.published)
+            body = {k: v for k, v in options_of.items() if k not in ("labels", "problem")}
         embedding = self.backbone.token_embedding
         head = heads.make(kind, {**body, **options}, embedding)
         heads.initialize(head, self.backbone.config.initializer_range)
@@ -253,6 +256,16 @@ class Model(nn.Module):
         heads.check_shapes(self.folder, head.state_dict(), taken)
         head.load_state_dict(taken, strict=False)
         self.head = head.to(dtype=self.dtype, device=self.device).train(self.training)
+
+    def _suit(self, architecture: str) -> None:
+        """Make sure that the backbone is of the kind that a published class has."""
+        config = self.family.config({**self.published, "architectures": [architecture]})
+        decodes = bool(getattr(config, "decoder_layers", 0))
+        if decodes and self.backbone.decoder is None:
+            raise ModelError(f"{architecture} reads a decoder, this model is an encoder alone; load one that has both")
+        if self.backbone.decoder is not None and not decodes:
+            without: dict[str, Any] = {"decoder_layers": 0}
+            self.backbone.config, self.backbone.decoder = dataclasses.replace(self.backbone.config, **without), None
 
     def seal(self, inputs: Sequence[Text], settings: Settings) -> None:
         """Take on new settings with golden inputs, whose outputs are computed now (best from float32 weights)."""

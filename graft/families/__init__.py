@@ -215,6 +215,11 @@ def _published_activation(ours: str) -> str:
     return next(theirs for theirs, name in ACTIVATIONS.items() if name == ours)
 
 
+def named(published: Published) -> str:
+    """The published class."""
+    return str((published.get("architectures") or [""])[0])
+
+
 def rate(published: Published, key: str, default: float) -> float:
     """A dropout rate of a published configuration; null stands for the default.
 
@@ -352,6 +357,6 @@ def span(dropout: Callable[[Published], float] = lambda published: 0.0, prefix: 
     return Grafting(kind="span", rules=rules, options=lambda published: {"dropout": dropout(published)}, prefix=prefix)
 
 
-def mask(options: Options, *rules: Rule) -> Grafting:
-    """Filling masks, and what lies beside that head."""
-    return Grafting(kind="mask", rules=rules, options=options, publish=publish_tied)
+def mask(options: Options, *rules: Rule, kind: str = "mask") -> Grafting:
+    """Filling masks, or predicting the next token the same way, and what lies beside that head."""
+    return Grafting(kind=kind, rules=rules, options=options, publish=publish_tied)
