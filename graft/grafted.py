@@ -242,11 +242,12 @@ class Model(nn.Module):
         """
         wanted = "classify" if kind == "regress" else kind
         body: dict[str, Any] = {}
+        decodes = True
         if kind != "embed":
             architecture = self.family.architecture(wanted)
-            self._suit(architecture)
-            options_of = self.family.heads[architecture].options(self.published)
-            body = {k: v for k, v in options_of.items() if k not in ("labels", "problem")}
+            decodes = self._decodes(architecture)
+            known = self.family.heads[architecture].options(self.published)
+            body = {name: value for name, value in known.items() if name not in ("labels", "problem")}
         embedding = self.backbone.token_embedding
         head = heads.make(kind, {**body, **options}, embedding)
         heads.initialize(head, self.backbone.config.initializer_range)
@@ -256,16 +257,20 @@ class Model(nn.Module):
         heads.check_shapes(self.folder, head.state_dict(), taken)
         head.load_state_dict(taken, strict=False)
         self.head = head.to(dtype=self.dtype, device=self.device).train(self.training)
-
-    def _suit(self, architecture: str) -> None:
-        """Make sure that the backbone is of the kind that a published class has."""
-        config = self.family.config({**self.published, "architectures": [architecture]})
-        decodes = bool(getattr(config, "decoder_layers", 0))
-        if decodes and self.backbone.decoder is None:
-            raise ModelError(f"{architecture} reads a decoder, this model is an encoder alone; load one that has both")
         if self.backbone.decoder is not None and not decodes:
             without: dict[str, Any] = {"decoder_layers": 0}
             self.backbone.config, self.backbone.decoder = dataclasses.replace(self.backbone.config, **without), None
+
+    def _decodes(self, architecture: str) -> bool:
+        """Whether models of a published class have a decoder; those that this backbone could not be are refused."""
+        try:
+            config = self.family.config({**self.published, "architectures": [architecture]})
+        except ModelError as error:
+            raise ModelError(f"this model cannot be a {architecture}: {error}") from error
+        decodes = bool(getattr(config, "decoder_layers", 0))
+        if decodes and self.backbone.decoder is None:
+            raise ModelError(f"{architecture} reads a decoder, this model is an encoder alone; load one that has both")
+        return decodes
 
     def seal(self, inputs: Sequence[Text], settings: Settings) -> None:
         """Take on new settings with golden inputs, whose outputs are computed now (best from float32 weights)."""

@@ -138,7 +138,7 @@ def test_a_fresh_head_opens_in_transformers(tiny, tmp_path: Path, name: str, kin
     ],
 )
 def test_what_sees_both_ways_does_not_predict_the_next_token(tiny, name: str, kind: str, message: str):
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(ModelError, match=f"this model cannot be a [A-Za-z]+: .*{message}"):
         load(tiny(name).folder, "float32").graft(kind, labels=("cold", "warm"))
 
 
