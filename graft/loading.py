@@ -91,8 +91,11 @@ def _head(folder: Path, loaded: checkpoint.Loaded) -> tuple[Head | None, dict[st
     embedding = loaded.backbone.token_embedding
     if grafting.kind == "next" and "tied" not in options:  # T5's config.json does not tell
         options["tied"] = _same(loaded.head, embedding)
-    with torch.device("meta"):  # its weights are in the file
-        head = heads.make(grafting.kind, options, embedding)
+    try:
+        with torch.device("meta"):  # its weights are in the file
+            head = heads.make(grafting.kind, options, embedding)
+    except ModelError as error:
+        raise ModelError(f"{folder / 'config.json'}: {error}") from error
     own, given = head.own(), loaded.head
     heads.check_shapes(folder, own, given, [f"{name} is missing" for name in own if name not in given])
     head.load_state_dict({name: given[name] for name in own}, assign=True, strict=False)

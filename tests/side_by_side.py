@@ -61,7 +61,9 @@ def numbers(output: Any) -> Tensor:
         return torch.stack([output.start_logits[0], output.end_logits[0]], dim=-1)
     if "prediction_logits" in output:
         return output.prediction_logits[0]
-    if type(output).__name__.startswith("MultipleChoice"):
+    if "start_top_index" in output:
+        return torch.cat([value.flatten() for name, value in output.items() if name != "mems"])
+    if "MultipleChoice" in type(output).__name__:
         return output.logits[0]
     return output[0] if "last_hidden_state" in output else output.logits.flatten(0, -2)
 

@@ -225,6 +225,11 @@ def _published_activation(ours: str) -> str:
     return next(theirs for theirs, name in ACTIVATIONS.items() if name == ours)
 
 
+def named(published: Published) -> str:
+    """The published class."""
+    return str((published.get("architectures") or [""])[0])
+
+
 def rate(published: Published, key: str, default: float) -> float:
     """A dropout rate of a published configuration; null stands for the default.
 
@@ -278,12 +283,10 @@ def label_names(published: Published) -> tuple[str, ...]:
         return tuple(f"LABEL_{number}" for number in range(count))
     if not isinstance(named, dict) or not all(isinstance(name, str | int | float) for name in named.values()):
         raise ModelError(f"id2label must be an object of numbers to names, found {named!r:.60}")
-    wanted = [str(number) for number in range(len(named))]
-    if set(named) != set(wanted):
+    if set(named) != set(wanted := [str(number) for number in range(len(named))]):
         raise ModelError(f"id2label must number its labels 0 to {len(named) - 1}, found {listed(named):.200}")
     names = tuple(str(named[number]) for number in wanted)
-    twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    if twice:
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
         raise ModelError(f"id2label gives several labels the name {twice[0]!r:.60}")
     return names
 
@@ -308,8 +311,7 @@ def tied(published: Published, default: bool) -> bool:
     Raises:
         ModelError: neither true nor false.
     """
-    value = published.get("tie_word_embeddings", default)
-    if not isinstance(value, bool):
+    if not isinstance(value := published.get("tie_word_embeddings", default), bool):
         raise ModelError(f"tie_word_embeddings is {value!r:.60}, expected true or false")
     return value
 
@@ -362,6 +364,6 @@ def span(dropout: Callable[[Published], float] = lambda published: 0.0, prefix: 
     return Grafting(kind="span", rules=rules, options=lambda published: {"dropout": dropout(published)}, prefix=prefix)
 
 
-def mask(options: Options, *rules: Rule) -> Grafting:
-    """Filling masks, and what lies beside that head."""
-    return Grafting(kind="mask", rules=rules, options=options, publish=publish_tied)
+def mask(options: Options, *rules: Rule, kind: str = "mask") -> Grafting:
+    """Filling masks, or predicting the next token the same way, and what lies beside that head."""
+    return Grafting(kind=kind, rules=rules, options=options, publish=publish_tied)

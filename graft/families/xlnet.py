@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from graft.batch import Packed, pack
 from graft.errors import DataError, ModelError
-from graft.families import Family, Grafting, Published, classifier, only, publish_tied, rate, tied
+from graft.families import Family, Grafting, Published, classifier, only, publish_tied, rate, span, tag, tied
 from graft.model.attention import Attention, Cache, Flow, Memory
 from graft.model.block import Block
 from graft.model.config import UNLIMITED, Config
@@ -229,13 +229,14 @@ RULES = [
     *linear(f"{_LAYER}.ff.layer_2", f"{_BLOCK}.feed_forward.down"),
     *linear(f"{_LAYER}.ff.layer_norm", f"{_BLOCK}.feed_forward_norm"),
 ]
+_POOLED = [*linear("sequence_summary.summary", "head.dense"), *linear("logits_proj", "head.output")]
+_BEAM = {"start_n_top": "starts", "end_n_top": "ends", "layer_norm_eps": "norm_eps"}
 
 
-def classifier_options(published: Published) -> dict[str, Any]:
+def pooled_options(published: Published) -> dict[str, Any]:
     """The last token, which XLNet's frame puts there for this, through a tanh layer."""
     only(published, **SUMMARY)
-    dropout = rate(published, "summary_last_dropout", 0.1)
-    return {"pool": "last", "dense": "tanh", "dropout": dropout}
+    return {"pool": "last", "dense": "tanh", "dropout": rate(published, "summary_last_dropout", 0.1)}
 
 
 FAMILY = Family(
@@ -253,10 +254,22 @@ FAMILY = Family(
             options=lambda published: {"tied": tied(published, True), "bias": True},
             publish=publish_tied,
         ),
-        "XLNetForSequenceClassification": classifier(
-            classifier_options,
-            *linear("sequence_summary.summary", "head.dense"),
-            *linear("logits_proj", "head.output"),
+        "XLNetForSequenceClassification": classifier(pooled_options, *_POOLED),
+        "XLNetForMultipleChoice": Grafting(kind="choose", rules=_POOLED, options=pooled_options),
+        "XLNetForTokenClassification": tag("classifier", lambda published: 0.0),
+        "XLNetForQuestionAnsweringSimple": span(),
+        "XLNetForQuestionAnswering": Grafting(
+            kind="beam",
+            rules=[
+                *linear("start_logits.dense", "head.start"),
+                *linear("end_logits.dense_0", "head.end_states"),
+                *linear("end_logits.LayerNorm", "head.norm"),
+                *linear("end_logits.dense_1", "head.end"),
+                *linear("answer_class.dense_0", "head.none_states"),
+                *linear("answer_class.dense_1", "head.none", bias=False),
+            ],
+            options=lambda published: {ours: published[key] for key, ours in _BEAM.items() if key in published},
+            publish=lambda known: {key: known[ours] for key, ours in _BEAM.items() if ours in known},
         ),
     },
     frame=Frame(between=("<sep>",), end=("<sep>", "<cls>"), types=True, last_type=2),

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from graft.errors import ModelError, nearest
 from graft.families import Fresh
+from graft.heads.beam import Beam
 from graft.heads.head import Head
 from graft.heads.pooled import Choose, Classify, Embed, Regress
-from graft.heads.tokens import FillMask, PredictNext, Span, Tag
+from graft.heads.tokens import FillMask, PredictNext, PredictTransformed, Span, Tag
 from graft.model.config import Config
 
 HEADS: dict[str, type[Head]] = {
-    head.kind: head for head in (Classify, Regress, Choose, Embed, Tag, Span, PredictNext, FillMask)
+    head.kind: head for head in (Classify, Regress, Choose, Embed, Tag, Span, Beam, PredictNext, FillMask)
 }
 
 
@@ -26,7 +27,8 @@ def make(kind: str, options: Mapping[str, Any], embedding: nn.Embedding) -> Head
 
     Args:
         kind: a name in HEADS.
-        options: what the head takes; a classifier whose problem is "regression" is a Regress head.
+        options: what the head takes; a classifier whose problem is "regression" is a Regress head, and one that
+            predicts the next token by way of an activation a PredictTransformed.
         embedding: the backbone's token embedding, for sizes and tied weights.
 
     Raises:
@@ -41,7 +43,7 @@ def make(kind: str, options: Mapping[str, Any], embedding: nn.Embedding) -> Head
         kind = "regress"
     if kind == "regress":
         given.pop("problem", None)
-    made: Callable[..., Head] = HEADS[kind]
+    made: Callable[..., Head] = PredictTransformed if kind == "next" and "activation" in given else HEADS[kind]
     return made(embedding if kind in ("next", "mask") else embedding.embedding_dim, **given)
 
 

@@ -13,6 +13,7 @@ from graft.batch import pack
 from graft.errors import ModelError, UsageError
 from graft.heads import (
     HEADS,
+    Beam,
     Choose,
     Classify,
     Embed,
@@ -48,6 +49,7 @@ CONFIG = Config(vocab_size=11, hidden_size=4, layers=1, heads=1, feed_forward_si
         ("mask", {"tied": False}, FillMask),
         ("tag", {"labels": ("a", "b")}, Tag),
         ("span", {}, Span),
+        ("beam", {"starts": 3, "ends": 2}, Beam),
         ("choose", {}, Choose),
     ],
 )
@@ -69,7 +71,7 @@ def test_a_tied_head_shares_and_an_untied_does_not():
 def test_an_unknown_head():
     with pytest.raises(ModelError, match="unknown head 'clasify': did you mean 'classify'"):
         make("clasify", {}, EMBEDDING)
-    assert sorted(HEADS) == ["choose", "classify", "embed", "mask", "next", "regress", "span", "tag"]
+    assert sorted(HEADS) == ["beam", "choose", "classify", "embed", "mask", "next", "regress", "span", "tag"]
     assert all(head.kind == kind for kind, head in HEADS.items())
 
 
