@@ -234,25 +234,44 @@ class Model(nn.Module):
         """Put a fresh head in place of the present one.
 
         A part the checkpoint brought along for such heads (BERT's pooler) is taken over; the rest starts at random from
-        the current random state.
+        the current random state. A decoder that such a head does not read, and its files have no place for, is left out
+        (T5's, where tokens are tagged).
 
         Raises:
-            ModelError: the family is published with no such head.
+            ModelError: the family is published with no such head, or with one that reads another kind of backbone.
         """
         wanted = "classify" if kind == "regress" else kind
         body: dict[str, Any] = {}
+        decodes = True
         if kind != "embed":
-            grafting = self.family.heads[self.family.architecture(wanted)]
-            body = {k: v for k, v in grafting.options(self.published).items() if k not in ("labels", "problem")}
+            architecture = self.family.architecture(wanted)
+            decodes = self._decodes(architecture)
+            known = self.family.heads[architecture].options(self.published)
+            body = {name: value for name, value in known.items() if name not in ("labels", "problem")}
         embedding = self.backbone.token_embedding
         head = heads.make(kind, {**body, **options}, embedding)
-        heads.initialize(head, self.backbone.config.initializer_range)
+        config = self.backbone.config
+        heads.initialize(head, head.kind, config, self.family.fresh(config), head.aliases().values())
         if isinstance(self.head, Pooled) and self.head.dense is not None:
             self.spare |= {f"dense.{name}": tensor.detach() for name, tensor in self.head.dense.state_dict().items()}
         taken = {name: self.spare[name] for name in head.state_dict() if name in self.spare}
         heads.check_shapes(self.folder, head.state_dict(), taken)
         head.load_state_dict(taken, strict=False)
         self.head = head.to(dtype=self.dtype, device=self.device).train(self.training)
+        if self.backbone.decoder is not None and not decodes:
+            without: dict[str, Any] = {"decoder_layers": 0}
+            self.backbone.config, self.backbone.decoder = dataclasses.replace(self.backbone.config, **without), None
+
+    def _decodes(self, architecture: str) -> bool:
+        """Whether models of a published class have a decoder; those that this backbone could not be are refused."""
+        try:
+            config = self.family.config({**self.published, "architectures": [architecture]})
+        except ModelError as error:
+            raise ModelError(f"this model cannot be a {architecture}: {error}") from error
+        decodes = bool(getattr(config, "decoder_layers", 0))
+        if decodes and self.backbone.decoder is None:
+            raise ModelError(f"{architecture} reads a decoder, this model is an encoder alone; load one that has both")
+        return decodes
 
     def seal(self, inputs: Sequence[Text], settings: Settings) -> None:
         """Take on new settings with golden inputs, whose outputs are computed now (best from float32 weights)."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from graft import checkpoint, heads, hub, pooling, sealed
+from graft import checkpoint, families, heads, hub, pooling, sealed
 from graft.errors import ModelError
 from graft.grafted import Model
 from graft.heads import Head
@@ -61,6 +61,27 @@ def load(
     return model
 
 
+def fresh(folder: Path) -> Model:
+    """A model with fresh weights, from the current random state, for a folder that need hold a configuration alone.
+
+    What the published class keeps beside its head without using it, such as the pooler of BertForPreTraining, is not
+    made. Whether a T5's output matrix is the token embedding, only its configuration can say here.
+
+    Raises:
+        ModelError: no configuration, an unknown architecture, or values that make no sense.
+    """
+    published, family, architecture, config = checkpoint.read_config(folder)
+    backbone, head, own = family.backbone(config), None, family.fresh(config)
+    heads.initialize(backbone, "backbone", config, own)
+    if (grafting := family.heads.get(architecture)) is not None:
+        options = grafting.options(published)
+        if grafting.kind == "next":
+            options.setdefault("tied", families.tied(published, True))
+        head = heads.make(grafting.kind, options, backbone.token_embedding)
+        heads.initialize(head, head.kind, config, own, head.aliases().values())
+    return Model(backbone, head, family=family, published=published, folder=folder, settings=Settings()).eval()
+
+
 def _head(folder: Path, loaded: checkpoint.Loaded) -> tuple[Head | None, dict[str, Tensor]]:
     """The published head with its weights, and the tensors left over."""
     grafting = loaded.family.heads.get(loaded.architecture)
@@ -70,8 +91,11 @@ def _head(folder: Path, loaded: checkpoint.Loaded) -> tuple[Head | None, dict[st
     embedding = loaded.backbone.token_embedding
     if grafting.kind == "next" and "tied" not in options:  # T5's config.json does not tell
         options["tied"] = _same(loaded.head, embedding)
-    with torch.device("meta"):  # its weights are in the file
-        head = heads.make(grafting.kind, options, embedding)
+    try:
+        with torch.device("meta"):  # its weights are in the file
+            head = heads.make(grafting.kind, options, embedding)
+    except ModelError as error:
+        raise ModelError(f"{folder / 'config.json'}: {error}") from error
     own, given = head.own(), loaded.head
     heads.check_shapes(folder, own, given, [f"{name} is missing" for name in own if name not in given])
     head.load_state_dict({name: given[name] for name in own}, assign=True, strict=False)

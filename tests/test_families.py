@@ -114,8 +114,8 @@ def test_labels(published: dict[str, Any], labels: tuple[str, ...], problem: str
 def test_a_head_a_family_does_not_have():
     bert = families.find("bert")
     assert bert.architecture("classify") == "BertForSequenceClassification"
-    with pytest.raises(ModelError, match="bert models have no 'next' head; this family has: .*classify"):
-        bert.architecture("next")
+    with pytest.raises(ModelError, match="bert models have no 'beam' head; this family has: .*classify"):
+        bert.architecture("beam")
     with pytest.raises(ModelError, match="x models have no 'next' head; this family has: none"):
         Family(name="x", bare="X", keys=bert.keys, rules=[]).architecture("next")
 

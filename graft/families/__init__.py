@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from graft.errors import ModelError, listed, nearest
 from graft.model.config import Config
 from graft.model.transformer import Transformer
@@ -41,6 +43,12 @@ class Grafting:
     prefix: str | None = None
 
 
+Fresh = Mapping[str, float | Callable[[Tensor], object]]
+"""Patterns of our names -> the standard deviation of fresh weights, or what fills them in place; the first found holds.
+
+A head's names begin with its kind. Norms are 1 and not to be named; biases, where not named, are 0.
+"""
+
 Refine = Callable[[Published, dict[str, Any]], Mapping[str, Any]]
 
 
@@ -64,6 +72,7 @@ class Family:
         prefix: what files of a class with a head put before the backbone's names.
         backbone: the class that runs it.
         config_type: our Config, or one with what this family alone needs.
+        fresh: the weights that do not begin with Config's standard deviation.
         file: name of its configuration; beside options.json the weights are HDF5, elsewhere safetensors.
         words: for families that read words: number and words of a sequence -> its character ids.
     """
@@ -82,6 +91,7 @@ class Family:
     prefix: str = ""
     backbone: type[Transformer] = Transformer
     config_type: type[Config] = Config
+    fresh: Callable[[Any], Fresh] = lambda config: {}
     encoder: str = ""
     file: str = "config.json"
     words: Callable[[int, Sequence[Any]], list[Sequence[int]]] | None = None
@@ -215,6 +225,11 @@ def _published_activation(ours: str) -> str:
     return next(theirs for theirs, name in ACTIVATIONS.items() if name == ours)
 
 
+def named(published: Published) -> str:
+    """The published class."""
+    return str((published.get("architectures") or [""])[0])
+
+
 def rate(published: Published, key: str, default: float) -> float:
     """A dropout rate of a published configuration; null stands for the default.
 
@@ -268,12 +283,10 @@ def label_names(published: Published) -> tuple[str, ...]:
         return tuple(f"LABEL_{number}" for number in range(count))
     if not isinstance(named, dict) or not all(isinstance(name, str | int | float) for name in named.values()):
         raise ModelError(f"id2label must be an object of numbers to names, found {named!r:.60}")
-    wanted = [str(number) for number in range(len(named))]
-    if set(named) != set(wanted):
+    if set(named) != set(wanted := [str(number) for number in range(len(named))]):
         raise ModelError(f"id2label must number its labels 0 to {len(named) - 1}, found {listed(named):.200}")
     names = tuple(str(named[number]) for number in wanted)
-    twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    if twice:
+    if twice := sorted(name for name, count in Counter(names).items() if count > 1):
         raise ModelError(f"id2label gives several labels the name {twice[0]!r:.60}")
     return names
 
@@ -298,8 +311,7 @@ def tied(published: Published, default: bool) -> bool:
     Raises:
         ModelError: neither true nor false.
     """
-    value = published.get("tie_word_embeddings", default)
-    if not isinstance(value, bool):
+    if not isinstance(value := published.get("tie_word_embeddings", default), bool):
         raise ModelError(f"tie_word_embeddings is {value!r:.60}, expected true or false")
     return value
 
@@ -352,6 +364,6 @@ def span(dropout: Callable[[Published], float] = lambda published: 0.0, prefix: 
     return Grafting(kind="span", rules=rules, options=lambda published: {"dropout": dropout(published)}, prefix=prefix)
 
 
-def mask(options: Options, *rules: Rule) -> Grafting:
-    """Filling masks, and what lies beside that head."""
-    return Grafting(kind="mask", rules=rules, options=options, publish=publish_tied)
+def mask(options: Options, *rules: Rule, kind: str = "mask") -> Grafting:
+    """Filling masks, or predicting the next token the same way, and what lies beside that head."""
+    return Grafting(kind=kind, rules=rules, options=options, publish=publish_tied)

@@ -24,6 +24,7 @@ KEYS: dict[str, str | tuple[str, ...]] = {
     "hidden_dropout_prob": ("dropout", "embedding_dropout"),
     "attention_probs_dropout_prob": "attention_dropout",
     "initializer_range": "initializer_range",
+    "is_decoder": "causal",
 }
 DEFAULTS = {
     "max_position_embeddings": 512,
@@ -33,8 +34,9 @@ DEFAULTS = {
     "hidden_dropout_prob": 0.1,
     "attention_probs_dropout_prob": 0.1,
     "initializer_range": 0.02,
+    "is_decoder": False,
 }
-SUPPORTED = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
+SUPPORTED = {"position_embedding_type": "absolute", "add_cross_attention": False}
 
 _LAYER, _BLOCK = "encoder.layer.{n}", "backbone.blocks.{n}"
 
@@ -72,6 +74,13 @@ _RULES = [
 RULES = [*old(_RULES), *_RULES]
 
 
+def refine(published: Published, values: dict[str, Any]) -> dict[str, Any]:
+    """A class that predicts the next token sees none after it, and must say so; no other class is such a decoder."""
+    predicts = families.named(published).endswith(("LMHeadModel", "ForCausalLM"))
+    families.only({"is_decoder": values["causal"]}, is_decoder=predicts)
+    return {"causal": predicts}
+
+
 def dropout(published: Published) -> float:
     """Before the last layer of most heads."""
     return families.rate(published, "classifier_dropout", families.rate(published, "hidden_dropout_prob", 0.1))
@@ -105,6 +114,7 @@ FAMILY = Family(
     defaults=DEFAULTS,
     supported=SUPPORTED,
     fixed={"embedding_norm": True},
+    refine=refine,
     rules=RULES,
     heads={
         "BertForMaskedLM": families.mask(
@@ -114,6 +124,7 @@ FAMILY = Family(
         "BertForPreTraining": families.mask(
             mask_options, *old(MASK), *MASK, *linear("bert.pooler.dense", "head.dense"), *NEXT_SENTENCE
         ),
+        "BertLMHeadModel": families.mask(mask_options, *old(MASK), *MASK, kind="next"),
         "BertForSequenceClassification": families.classifier(pooled_options, *OUTPUT),
         "BertForMultipleChoice": Grafting(kind="choose", rules=OUTPUT, options=pooled_options),
         "BertForTokenClassification": families.tag("classifier", dropout),

@@ -1,13 +1,16 @@
 """ELMo (Peters et al. 2018): words by their characters, then two LSTMs in each direction.
 
 Folders hold options.json and lm_weights.hdf5 as bilm-tf writes them. By default every sequence begins from zero. The
-published model carries its states from one batch to the next; so does a `State` handed to each call.
+published model carries its states from one batch to the next; so does a `State` handed to each call. Dropout is what
+options.json states as bilm-tf's training options do, on what LSTM layers read and on what the last gives; else there is
+none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +22,7 @@ from graft.families import Family, Published
 from graft.model.attention import Memory
 from graft.model.characters import ACTIVATIONS, Filter, Highway
 from graft.model.config import Config
+from graft.model.layers import Dropout
 from graft.model.linear import Linear
 from graft.model.recurrent import LSTM, State, Steps
 from graft.model.transformer import Transformer
@@ -100,10 +104,11 @@ class BiLSTM(nn.Module):
         size, clips = config.hidden_size // 2, {"cell_clip": config.cell_clip, "output_clip": config.projection_clip}
         self.forwards = LSTM(size, config.feed_forward_size, place=(layer, False), **clips)
         self.backwards = LSTM(size, config.feed_forward_size, place=(layer, True), **clips)
-        self.skip = config.skip and layer > 0
+        self.skip, self.dropout = config.skip and layer > 0, Dropout(config.dropout)
 
     def forward(self, x_TD: Tensor, steps: Steps) -> Tensor:
-        """(T, D) -> (T, D)."""
+        """(T, D) -> (T, D); dropout is before both the LSTMs and the sum."""
+        x_TD = self.dropout(x_TD)
         left_TP, right_TP = x_TD.chunk(2, dim=-1)
         y_TD = torch.cat([self.forwards(left_TP, steps), self.backwards(right_TP, steps)], dim=-1)
         return x_TD + y_TD if self.skip else y_TD
@@ -113,6 +118,7 @@ class Elmo(Transformer):
     """Character CNN, highway layers and projection make the token layer; then come the LSTM layers."""
 
     block = BiLSTM
+    drops_last = True
 
     def __init__(self, config: ElmoConfig) -> None:
         super().__init__(config)
@@ -205,7 +211,8 @@ class Options(Family):
 
     def publish(self, config: Config) -> dict[str, Any]:
         """ElmoConfig -> options.json."""
-        return nested({key: value for key, value in super().publish(config).items() if key != "model_type"})
+        entries = {key: value for key, value in super().publish(config).items() if key != "model_type"}
+        return nested({key: value for key, value in entries.items() if key != "dropout" or value})
 
 
 def refine(published: Published, values: dict[str, Any]) -> dict[str, Any]:
@@ -213,6 +220,16 @@ def refine(published: Published, values: dict[str, Any]) -> dict[str, Any]:
     size, filters = values["hidden_size"], values["filters"]
     pairs = tuple(tuple(one) for one in filters) if isinstance(filters, list) else ()
     return {"hidden_size": 2 * size if isinstance(size, int) else size, "filters": pairs}
+
+
+def _fan(x: Tensor) -> object:
+    """Fills a filter with normal numbers, smaller the more it sums."""
+    return nn.init.normal_(x, std=x[0, ..., 0].numel() ** -0.5)
+
+
+def uniform(most: float) -> Callable[[Tensor], object]:
+    """Fills a tensor with numbers up to so much from 0, any as likely as any other."""
+    return partial(nn.init.uniform_, a=-most, b=most)
 
 
 CHARACTERS = {"char_cnn.n_characters": IDS, "char_cnn.max_characters_per_token": LENGTH}
@@ -231,6 +248,7 @@ FAMILY = Options(
         "lstm.use_skip_connections": "skip",
         "lstm.cell_clip": "cell_clip",
         "lstm.proj_clip": "projection_clip",
+        "dropout": ("dropout", "embedding_dropout"),
     },
     defaults={
         "char_cnn.n_highway": 0,
@@ -238,6 +256,7 @@ FAMILY = Options(
         "lstm.use_skip_connections": False,
         "lstm.cell_clip": None,
         "lstm.proj_clip": None,
+        "dropout": 0.0,
     },
     supported={**CHARACTERS, "bidirectional": True},
     fixed={"vocab_size": IDS, "heads": 1, "positions": 2**31, "position_kind": "none"},
@@ -246,6 +265,15 @@ FAMILY = Options(
     rules=RULES,
     backbone=Elmo,
     config_type=ElmoConfig,
+    # As bilm-tf has them: highways begin nearly closed; an LSTM's two matrices are one there (Glorot & Bengio 2010).
+    fresh=lambda config: {
+        "token_embedding": uniform(1.0),
+        "filters.*weight": _fan if config.character_activation == "tanh" else uniform(0.05),
+        r"carry\.bias": partial(nn.init.constant_, val=-2.0),
+        r"(input|recurrent)\.weight": uniform((6 / (config.hidden_size + 4 * config.feed_forward_size)) ** 0.5),
+        "blocks.*projection": nn.init.xavier_uniform_,
+        "weight": config.found**-0.5,
+    },
     file="options.json",
     words=character_ids,
 )

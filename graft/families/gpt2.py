@@ -79,6 +79,8 @@ FAMILY = Family(
     refine=refine,
     entries=lambda config: {"attention_windows": list(config.windows)} if config.windows else {},
     rules=RULES,
+    # Layers that add to the stream begin smaller the more of them there are (section 2.3).
+    fresh=lambda config: {r"(attention\.output|down)\.weight": config.initializer_range * (2 * config.layers) ** -0.5},
     heads={
         "GPT2LMHeadModel": families.next_token(default=True),
         "GPT2DoubleHeadsModel": families.next_token(*SUMMARY, default=True),

@@ -18,7 +18,7 @@ def refine(published: Published, values: dict[str, Any]) -> dict[str, Any]:
     padding, rows = published.get("pad_token_id", 1), values["positions"]
     if not isinstance(padding, int) or not isinstance(rows, int) or not 0 <= padding < rows - 1:
         raise ModelError(f"pad_token_id is {padding!r:.60} with {rows!r:.60} positions, expected a smaller one")
-    return {"positions": rows - padding - 1, "position_offset": padding + 1}
+    return {"positions": rows - padding - 1, "position_offset": padding + 1, **bert.refine(published, values)}
 
 
 def entries(config: Config) -> dict[str, Any]:
@@ -51,6 +51,7 @@ def heads(name: str) -> dict[str, Grafting]:
     """The heads such models are published with, by the beginning of their class names."""
     return {
         f"{name}ForMaskedLM": families.mask(mask_options, *MASK),
+        f"{name}ForCausalLM": families.mask(mask_options, *MASK, kind="next"),
         f"{name}ForSequenceClassification": families.classifier(
             lambda published: bert.pooled_options(published) | {"twice": True},
             *linear("classifier.dense", "head.dense"),

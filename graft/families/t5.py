@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ from torch.nn import functional as F
 
 from graft.batch import Packed
 from graft.errors import DataError, ModelError
-from graft.families import Family, Grafting, Published, activation, label_options, publish_labels, rate
+from graft.families import Family, Grafting, Options, Published, activation, classifier, named, rate, span, tag
 from graft.model.attention import Attention, Cache, Flow, Memory
 from graft.model.block import Block
 from graft.model.config import MOST_LAYERS, Config
@@ -28,7 +27,7 @@ from graft.model.transformer import ROWS, Transformer
 from graft.text import Frame
 from graft.weights import Rule, linear
 
-DECODED = ("classify", "regress", "next")
+DECODED = ("classify", "regress", "next", "span")
 """The heads that read the decoder's hidden states."""
 
 
@@ -111,6 +110,7 @@ class Stack(Transformer):
     """Either stack: dropout after the last norm, and a table of relative positions."""
 
     config: Sizes
+    drops_last = True
 
     def __init__(self, config: Sizes) -> None:
         super().__init__(config)
@@ -120,10 +120,6 @@ class Stack(Transformer):
         """What all blocks share."""
         bias = Relative(self.relative_embedding, self.config)
         return dataclasses.replace(super().flow(batch, rows, memory, cache), bias=bias)
-
-    def dropout_last(self, x_TD: Tensor) -> Tensor:
-        """After the last norm."""
-        return self.dropout(x_TD)  # type: ignore[no-any-return]
 
 
 class CrossAttention(Attention):
@@ -228,17 +224,13 @@ DEFAULTS: dict[str, Any] = {
 FIXED = {"position_kind": "none", "norm": "pre", "norm_kind": "rms", "scale": 1.0, "biases": ()}
 
 
-def _alone(published: Published) -> bool:
-    return str((published.get("architectures") or [""])[0]).endswith("EncoderModel")
-
-
 def refine(published: Published, values: dict[str, Any]) -> dict[str, Any]:
     """The decoder's layers, as many as the encoder's where nothing is said, and "gated-gelu" taken apart."""
     said = str(values["activation"])
-    name = said.removeprefix("gated-")
+    name, alone = said.removeprefix("gated-"), named(published).endswith(("EncoderModel", "ForTokenClassification"))
     layers = values["layers"] if values["decoder_layers"] is None else values["decoder_layers"]
     return {
-        "decoder_layers": 0 if _alone(published) else layers,
+        "decoder_layers": 0 if alone else layers,
         "gated": name != said,
         "activation": "gelu_tanh" if said == "gated-gelu" else activation(name),
     }
@@ -291,15 +283,17 @@ def next_options(published: Published) -> dict[str, Any]:
     return {"scale": published["d_model"] ** -0.5 if scaled else 1.0}
 
 
+def dropout(published: Published) -> float:
+    """Around the layers of classifiers."""
+    return rate(published, "classifier_dropout", 0.0)
+
+
 def classifier_options(published: Published) -> dict[str, Any]:
     """The decoder's last token through a tanh layer, dropout before and after it, then one linear layer."""
-    if _alone(published):
-        raise ModelError("this model is an encoder alone, T5 classifiers have a decoder; load one that has both")
-    body = {"pool": "last", "dense": "tanh", "twice": True, "dropout": rate(published, "classifier_dropout", 0.0)}
-    return label_options(published) | body
+    return {"pool": "last", "dense": "tanh", "twice": True, "dropout": dropout(published)}
 
 
-def heads(name: str, options: Callable[[Published], dict[str, Any]]) -> dict[str, Grafting]:
+def heads(name: str, options: Options) -> dict[str, Grafting]:
     """The heads such models are published with, by the beginning of their class names."""
     return {
         f"{name}ForConditionalGeneration": Grafting(
@@ -309,15 +303,13 @@ def heads(name: str, options: Callable[[Published], dict[str, Any]]) -> dict[str
             prefix="",
             publish=lambda known: {"tie_word_embeddings": known["tied"], "scale_decoder_outputs": "scale" in known},
         ),
-        f"{name}ForSequenceClassification": Grafting(
-            kind="classify",
-            rules=[
-                *linear("classification_head.dense", "head.dense"),
-                *linear("classification_head.out_proj", "head.output"),
-            ],
-            options=classifier_options,
-            publish=publish_labels,
+        f"{name}ForSequenceClassification": classifier(
+            classifier_options,
+            *linear("classification_head.dense", "head.dense"),
+            *linear("classification_head.out_proj", "head.output"),
         ),
+        f"{name}ForTokenClassification": tag("classifier", dropout),
+        f"{name}ForQuestionAnswering": span(prefix=""),
     }
 
 
@@ -337,4 +329,12 @@ FAMILY = Family(
     prefix="transformer.",
     backbone=T5,
     config_type=Sizes,
+    # As Mesh TensorFlow has them: queries make up for scores without a scale. initializer_factor is taken for 1.
+    fresh=lambda config: {
+        "token_embedding|^next": 1.0,
+        "query": (config.hidden_size * config.head_size) ** -0.5,
+        r"(attention|memory)\.output": (config.heads * config.head_size) ** -0.5,
+        "down": config.feed_forward_size**-0.5,
+        "weight": config.hidden_size**-0.5,
+    },
 )

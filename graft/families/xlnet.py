@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from graft.batch import Packed, pack
 from graft.errors import DataError, ModelError
-from graft.families import Family, Grafting, Published, classifier, only, publish_tied, rate, tied
+from graft.families import Family, Grafting, Published, classifier, only, publish_tied, rate, span, tag, tied
 from graft.model.attention import Attention, Cache, Flow, Memory
 from graft.model.block import Block
 from graft.model.config import UNLIMITED, Config
@@ -86,10 +86,9 @@ class RelativeAttention(Attention):
 
     def __init__(self, config: Config, layer: int) -> None:
         super().__init__(config, layer)
-        shape, deviation = (config.heads, config.head_size), config.initializer_range
         self.position = Linear(config.hidden_size, config.heads * config.head_size, bias=False)
         self.content_bias, self.position_bias, self.segment_bias, self.segments = (
-            nn.Parameter(nn.init.normal_(torch.empty(*rows, *shape), std=deviation)) for rows in ((), (), (), (2,))
+            nn.Parameter(torch.zeros(*rows, config.heads, config.head_size)) for rows in ((), (), (), (2,))
         )
 
     def forward(self, x_TD: Tensor, flow: Flow) -> Tensor:
@@ -113,16 +112,12 @@ class XLNet(Transformer):
     """A Transformer without positions of its own, and with a second stream for tokens to be predicted."""
 
     block = RelativeBlock
+    drops_last = True
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.type_embedding = None  # attention compares types
-        mask = torch.empty(1, 1, config.hidden_size)
-        self.mask_embedding = nn.Parameter(nn.init.normal_(mask, std=config.initializer_range))
-
-    def dropout_last(self, x_TD: Tensor) -> Tensor:
-        """Dropout after the last block."""
-        return self.dropout(x_TD)  # type: ignore[no-any-return]
+        self.mask_embedding = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
 
     def flow(self, batch: Packed, rows: int, memory: Memory | None, cache: Cache | None) -> Relations:
         """Distances and segments, the same for all layers."""
@@ -173,7 +168,7 @@ class XLNet(Transformer):
         for block in self.blocks:
             g_ND = block(g_ND, replace(query, seen_TD=h_TD))
             h_TD = block(h_TD, content) if block is not self.blocks[-1] else h_TD
-        return self.dropout_last(g_ND)
+        return self.dropout(g_ND)  # type: ignore[no-any-return]
 
 
 def _types(batch: Packed) -> Tensor:
@@ -234,13 +229,14 @@ RULES = [
     *linear(f"{_LAYER}.ff.layer_2", f"{_BLOCK}.feed_forward.down"),
     *linear(f"{_LAYER}.ff.layer_norm", f"{_BLOCK}.feed_forward_norm"),
 ]
+_POOLED = [*linear("sequence_summary.summary", "head.dense"), *linear("logits_proj", "head.output")]
+_BEAM = {"start_n_top": "starts", "end_n_top": "ends", "layer_norm_eps": "norm_eps"}
 
 
-def classifier_options(published: Published) -> dict[str, Any]:
+def pooled_options(published: Published) -> dict[str, Any]:
     """The last token, which XLNet's frame puts there for this, through a tanh layer."""
     only(published, **SUMMARY)
-    dropout = rate(published, "summary_last_dropout", 0.1)
-    return {"pool": "last", "dense": "tanh", "dropout": dropout}
+    return {"pool": "last", "dense": "tanh", "dropout": rate(published, "summary_last_dropout", 0.1)}
 
 
 FAMILY = Family(
@@ -258,10 +254,22 @@ FAMILY = Family(
             options=lambda published: {"tied": tied(published, True), "bias": True},
             publish=publish_tied,
         ),
-        "XLNetForSequenceClassification": classifier(
-            classifier_options,
-            *linear("sequence_summary.summary", "head.dense"),
-            *linear("logits_proj", "head.output"),
+        "XLNetForSequenceClassification": classifier(pooled_options, *_POOLED),
+        "XLNetForMultipleChoice": Grafting(kind="choose", rules=_POOLED, options=pooled_options),
+        "XLNetForTokenClassification": tag("classifier", lambda published: 0.0),
+        "XLNetForQuestionAnsweringSimple": span(),
+        "XLNetForQuestionAnswering": Grafting(
+            kind="beam",
+            rules=[
+                *linear("start_logits.dense", "head.start"),
+                *linear("end_logits.dense_0", "head.end_states"),
+                *linear("end_logits.LayerNorm", "head.norm"),
+                *linear("end_logits.dense_1", "head.end"),
+                *linear("answer_class.dense_0", "head.none_states"),
+                *linear("answer_class.dense_1", "head.none", bias=False),
+            ],
+            options=lambda published: {ours: published[key] for key, ours in _BEAM.items() if key in published},
+            publish=lambda known: {key: known[ours] for key, ours in _BEAM.items() if ours in known},
         ),
     },
     frame=Frame(between=("<sep>",), end=("<sep>", "<cls>"), types=True, last_type=2),

@@ -1,14 +1,16 @@
 """Heads: what turns hidden states into answers. A head is grafted onto any backbone."""
 
 from graft.heads.answers import Answer
+from graft.heads.beam import Beam, Spans
 from graft.heads.build import HEADS, check_shapes, initialize, make
 from graft.heads.head import Head
 from graft.heads.pooled import Choose, Classify, Embed, Pool, Pooled, Regress, pool
-from graft.heads.tokens import FillMask, PerToken, PredictNext, Span, Tag
+from graft.heads.tokens import FillMask, PerToken, PredictNext, PredictTransformed, Span, Tag
 
 __all__ = [
     "HEADS",
     "Answer",
+    "Beam",
     "Choose",
     "Classify",
     "Embed",
@@ -18,8 +20,10 @@ __all__ = [
     "Pool",
     "Pooled",
     "PredictNext",
+    "PredictTransformed",
     "Regress",
     "Span",
+    "Spans",
     "Tag",
     "check_shapes",
     "initialize",

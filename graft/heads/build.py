@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from graft.errors import ModelError, nearest
+from graft.families import Fresh
+from graft.heads.beam import Beam
 from graft.heads.head import Head
 from graft.heads.pooled import Choose, Classify, Embed, Regress
-from graft.heads.tokens import FillMask, PredictNext, Span, Tag
+from graft.heads.tokens import FillMask, PredictNext, PredictTransformed, Span, Tag
+from graft.model.config import Config
 
 HEADS: dict[str, type[Head]] = {
-    head.kind: head for head in (Classify, Regress, Choose, Embed, Tag, Span, PredictNext, FillMask)
+    head.kind: head for head in (Classify, Regress, Choose, Embed, Tag, Span, Beam, PredictNext, FillMask)
 }
 
 
@@ -23,7 +27,8 @@ def make(kind: str, options: Mapping[str, Any], embedding: nn.Embedding) -> Head
 
     Args:
         kind: a name in HEADS.
-        options: what the head takes; a classifier whose problem is "regression" is a Regress head.
+        options: what the head takes; a classifier whose problem is "regression" is a Regress head, and one that
+            predicts the next token by way of an activation a PredictTransformed.
         embedding: the backbone's token embedding, for sizes and tied weights.
 
     Raises:
@@ -38,22 +43,29 @@ def make(kind: str, options: Mapping[str, Any], embedding: nn.Embedding) -> Head
         kind = "regress"
     if kind == "regress":
         given.pop("problem", None)
-    made: Callable[..., Head] = HEADS[kind]
+    made: Callable[..., Head] = PredictTransformed if kind == "next" and "activation" in given else HEADS[kind]
     return made(embedding if kind in ("next", "mask") else embedding.embedding_dim, **given)
 
 
-def initialize(head: Head, deviation: float) -> None:
-    """Fresh linear layers: normal weights of the given standard deviation, biases zero (Devlin et al. 2019).
+def initialize(part: nn.Module, name: str, config: Config, own: Fresh, kept: Iterable[Tensor] = ()) -> None:
+    """Fresh weights: normal ones of the standard deviation the configuration states, norms 1, biases 0.
 
-    A matrix shared with the backbone stays as it is.
+    So Devlin et al. 2019 and most after them; normal, not cut off at two deviations, as transformers draws them. The
+    padding token's row is drawn as any other: no batch of Graft has padding.
+
+    Args:
+        part: a backbone or a head.
+        name: what its tensors' names begin with: "backbone", or the head's kind.
+        config: of the backbone.
+        own: what the family does otherwise.
+        kept: tensors that are another part's as well, left as they are.
     """
-    shared = {id(tensor) for tensor in head.aliases().values()}
-    for layer in head.modules():
-        if isinstance(layer, nn.Linear):
-            if id(layer.weight) not in shared:
-                nn.init.normal_(layer.weight, std=deviation)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+    usual: Fresh = {r"\.bias$": nn.init.zeros_, "": config.initializer_range}
+    table, others = {r"norm\.weight$": nn.init.ones_, **own, **usual}, set(map(id, kept))
+    for full, tensor in part.named_parameters(prefix=name):
+        if id(tensor) not in others:
+            fill = next(fill for pattern, fill in table.items() if re.search(pattern, full))
+            fill(tensor) if callable(fill) else nn.init.normal_(tensor, std=fill)
 
 
 def check_shapes(

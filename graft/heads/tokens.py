@@ -153,4 +153,10 @@ class FillMask(PredictNext):
         return super().aliases() | ({} if self.bias is None else {"output.bias": self.bias})
 
 
+class PredictTransformed(FillMask):
+    """The next token's logits the same way: BERT and RoBERTa as decoders."""
+
+    kind = "next"
+
+
 _activation = activation  # the option of that name hides the function

@@ -16,8 +16,7 @@ class Filter(nn.Module):
 
     def __init__(self, width: int, size: int, count: int, activation: str) -> None:
         super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.empty(1, width, size, count)), nn.Parameter(torch.zeros(count))
-        nn.init.normal_(self.weight, std=(width * size) ** -0.5)
+        self.weight, self.bias = nn.Parameter(torch.zeros(1, width, size, count)), nn.Parameter(torch.zeros(count))
         self.activation = ACTIVATIONS[activation]
 
     def forward(self, x_TWE: Tensor) -> Tensor:

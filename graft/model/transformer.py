@@ -25,10 +25,15 @@ as running (docs/log.md)."""
 class Transformer(nn.Module):
     """Embeddings, then blocks: ids_T -> hidden_TD.
 
-    token (+ position) (+ type) embedding ─ norm? ─ dropout ─ block × layers ─ norm (pre only)
+    token (+ position) (+ type) embedding ─ norm? ─ dropout ─ block × layers ─ norm (pre only) ─ dropout?
+
+    Attributes:
+        block: its blocks' class.
+        drops_last: whether there is dropout after the last norm.
     """
 
     block: type[nn.Module] = Block
+    drops_last = False
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -79,7 +84,8 @@ class Transformer(nn.Module):
             x_TD = block(x_TD, flow)
         if layers is not None:
             layers.append(x_TD[:tokens])
-        return self.dropout_last(x_TD if self.final_norm is None else self.final_norm(x_TD))[:tokens]
+        x_TD = x_TD if self.final_norm is None else self.final_norm(x_TD)
+        return (self.dropout(x_TD) if self.drops_last else x_TD)[:tokens]
 
     def read(self, batch: Packed, kind: str = "", decoder: Packed | None = None) -> Tensor:
         """The hidden states that a head of this kind reads, (T, D).
@@ -109,10 +115,6 @@ class Transformer(nn.Module):
             raise DataError(f"{len(batch.lengths)} sequences to decode beside {len(memory.batch.lengths)} encoded ones")
         beside = Layout(batch, rows, memory=memory.batch)
         return Flow(layout=layout, cache=cache, memory=memory, memory_layout=beside)
-
-    def dropout_last(self, x_TD: Tensor) -> Tensor:
-        """After the last norm: nothing, in most families."""
-        return x_TD
 
     def embed(self, batch: Packed) -> Tensor:
         """Sum of the embeddings of token, position and type, normalized where the family does, (T, D)."""

@@ -78,7 +78,15 @@ def test_show_a_decoder_whose_head_shares_the_embedding(graft: Run, tiny: Callab
 
 @pytest.mark.parametrize(
     ("name", "kind", "spare"),
-    [("bert-pretrain", "mask", 32 * 32 + 32 + 2 * 32 + 2), ("bert-mask_untied", "mask", 96), ("bert-tag", "tag", 0)],
+    [
+        ("bert-pretrain", "mask", 32 * 32 + 32 + 2 * 32 + 2),
+        ("bert-mask_untied", "mask", 96),
+        ("bert-tag", "tag", 0),
+        ("xlnet-beam", "beam", 0),
+        ("bert-lm", "next", 0),
+        ("t5-span", "span", 0),
+        ("t5-tag", "tag", 0),
+    ],
 )
 def test_show_a_head_over_tokens(graft: Run, tiny: Callable[..., Any], name: str, kind: str, spare: int):
     model = tiny(name)

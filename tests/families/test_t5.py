@@ -126,8 +126,16 @@ def test_sequences_for_a_decoder_that_is_not_there(tiny):
     model = load(tiny("t5-encoder").folder, "float32")
     with pytest.raises(ModelError, match="has no head"):
         model.logits([[2]], decoder=[[2]])
-    with pytest.raises(ModelError, match="an encoder alone, T5 classifiers have a decoder; load one that has both"):
-        model.graft("classify", labels=("a", "b"))
+    cut = load(tiny("t5-lm").folder, "float32")
+    with pytest.raises(TypeError, match="depth"):
+        cut.graft("tag", labels=("a", "b"), depth=2)
+    assert cut.backbone.decoder is not None
+    cut.graft("tag", labels=("a", "b"))
+    assert (cut.backbone.decoder, cut.backbone.config.decoder_layers) == (None, 0)
+    for one in (model, cut):
+        for kind in ("classify", "next", "span"):
+            with pytest.raises(ModelError, match="reads a decoder, this model is an encoder alone; load one that has"):
+                one.graft(kind)
 
 
 def test_what_a_decoder_needs(tiny):

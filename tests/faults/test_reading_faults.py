@@ -94,6 +94,7 @@ CONFIGS: list[tuple[str, dict[str, Any], str]] = [
     *[("roberta", {"pad_token_id": value}, "pad_token_id is ") for value in (-1, 42, "1", 1.0, None, [1])],
     ("roberta", {"max_position_embeddings": 2**31}, "belongs to another model"),
     ("roberta", {"is_decoder": True}, "is_decoder is True, only False"),
+    ("roberta-lm", {"is_decoder": False}, "is_decoder is False, only True"),
     ("distilbert", {"dim": 33}, "hidden size 33 is not a multiple of 4 attention heads"),
     ("distilbert", {"activation": "gleu"}, "did you mean 'gelu'"),
     ("openai_gpt-lm", {"afn": "gelu2"}, "activation 'gelu2'"),

@@ -13,6 +13,7 @@ from graft.batch import pack
 from graft.errors import ModelError, UsageError
 from graft.heads import (
     HEADS,
+    Beam,
     Choose,
     Classify,
     Embed,
@@ -26,10 +27,12 @@ from graft.heads import (
     initialize,
     make,
 )
+from graft.model.config import Config
 
 BATCH = pack([[1, 2, 3], [4], [5, 6]])
 EMBEDDING = nn.Embedding(11, 4)
 LOGITS = torch.zeros(2, 3)
+CONFIG = Config(vocab_size=11, hidden_size=4, layers=1, heads=1, feed_forward_size=4, positions=8)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +49,7 @@ LOGITS = torch.zeros(2, 3)
         ("mask", {"tied": False}, FillMask),
         ("tag", {"labels": ("a", "b")}, Tag),
         ("span", {}, Span),
+        ("beam", {"starts": 3, "ends": 2}, Beam),
         ("choose", {}, Choose),
     ],
 )
@@ -67,7 +71,7 @@ def test_a_tied_head_shares_and_an_untied_does_not():
 def test_an_unknown_head():
     with pytest.raises(ModelError, match="unknown head 'clasify': did you mean 'classify'"):
         make("clasify", {}, EMBEDDING)
-    assert sorted(HEADS) == ["choose", "classify", "embed", "mask", "next", "regress", "span", "tag"]
+    assert sorted(HEADS) == ["beam", "choose", "classify", "embed", "mask", "next", "regress", "span", "tag"]
     assert all(head.kind == kind for kind, head in HEADS.items())
 
 
@@ -92,23 +96,38 @@ def test_a_head_that_does_not_say():
 def test_initialize():
     torch.manual_seed(2)
     head = Classify(200, labels=[str(n) for n in range(300)], dense="tanh")
-    initialize(head, 0.02)
+    initialize(head, "classify", CONFIG, {})
     for layer in (head.dense, head.output):
         assert float(layer.weight.detach().std()) == pytest.approx(0.02, rel=0.05)
         assert abs(float(layer.weight.detach().mean())) < 0.001
         assert not layer.bias.any()
     bare = Classify(4, labels="ab", bias=False)
-    initialize(bare, 0.02)
+    initialize(bare, "classify", CONFIG, {})
     assert bare.output.bias is None
+
+
+def test_initialize_as_a_family_says():
+    head = make("mask", {"tied": False}, EMBEDDING)
+    own = {"^other": 5.0, "transform": 0.0, r"output\.bias": lambda x: nn.init.constant_(x, 2.0), "mask": 9.0}
+    kept = head.output.weight.detach().clone()
+    nn.init.normal_(head.norm.weight)
+    nn.init.normal_(head.norm.bias)
+    initialize(head, "mask", CONFIG, own, [head.output.weight])
+    assert torch.equal(head.output.weight, kept)
+    assert torch.equal(head.output.bias, torch.full((11,), 2.0))
+    assert not head.transform.weight.any()
+    assert torch.equal(head.norm.weight, torch.ones(4))
+    assert float(head.norm.bias.detach().abs().max()) > 1  # the first pattern found holds
 
 
 @pytest.mark.parametrize("kind", ["next", "mask"])
 def test_a_shared_matrix_stays_as_it_is(kind: str):
     before = EMBEDDING.weight.detach().clone()
-    initialize(make(kind, {"tied": True}, EMBEDDING), 0.02)
+    tied = make(kind, {"tied": True}, EMBEDDING)
+    initialize(tied, kind, CONFIG, {}, tied.aliases().values())
     assert torch.equal(EMBEDDING.weight, before)
     untied = make(kind, {"tied": False}, EMBEDDING)
-    initialize(untied, 1e-9)
+    initialize(untied, kind, CONFIG, {"output": 1e-9}, untied.aliases().values())
     assert float(untied.output.weight.detach().abs().max()) < 1e-6
 
 

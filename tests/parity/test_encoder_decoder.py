@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_models import POSITIONS, TWO_STACKS
+from tiny_models import NAMES, POSITIONS, TWO_STACKS
 from torch import Tensor
 
 from graft.batch import pack
@@ -24,6 +24,7 @@ from graft.weights import write
 
 BARE, LANGUAGE = ("t5", "mt5"), ("t5-lm", "t5-untied", "mt5-lm")
 CLASSIFIERS, ENCODERS = ("t5-classify", "mt5-classify"), ("t5-encoder", "mt5-encoder")
+TAGGERS, POINTERS = ("t5-tag", "mt5-tag"), ("t5-span", "mt5-span")
 RAGGED = (7, 1, 40, 2, 23, 8, 7, 39, 16, 3)
 ANSWERS = (3, 40, 1, 9, 22, 2, 7, 15, 39, 1)
 BEYOND_PLAIN = (5, 321, 400, 2)
@@ -76,7 +77,7 @@ def run(model: Model, sequences: list[list[int]], answers: list[list[int]]) -> t
 @pytest.mark.parametrize(
     ("lengths", "answers"), [(RAGGED, ANSWERS), (BEYOND_PLAIN, BEYOND_ANSWERS)], ids=["short", "long"]
 )
-@pytest.mark.parametrize("name", [*BARE, *LANGUAGE, *CLASSIFIERS])
+@pytest.mark.parametrize("name", [*BARE, *LANGUAGE, *CLASSIFIERS, *POINTERS])
 def test_hidden_states_of_every_layer_of_both_stacks(
     tiny, name: str, lengths: tuple[int, ...], answers: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ):
@@ -96,13 +97,15 @@ def test_hidden_states_of_every_layer_of_both_stacks(
             assert worst(mine, one) < 1e-5 * max(1, float(one.abs().max())), f"{states} {number}"
 
 
-@pytest.mark.parametrize("name", [*BARE, *ENCODERS])
+@pytest.mark.parametrize("name", [*BARE, *ENCODERS, *TAGGERS])
 def test_the_encoder_alone(tiny, name: str):
     made = tiny(name)
     model = load(made.folder, "float32")
+    assert (backbone(model).decoder is None) == (name not in BARE)
+    encoder = (made.theirs.transformer if name in TAGGERS else made.theirs).encoder
     sequences = draw(RAGGED)
     for ours, ids in zip(model.hidden_states(sequences), sequences, strict=True):
-        theirs = alone(made.theirs.encoder, ids).last_hidden_state[0]
+        theirs = alone(encoder, ids).last_hidden_state[0]
         assert worst(ours, theirs) < 1e-5
     assert model.embed(["a text", "two"]).shape == (2, 32)
 
@@ -120,12 +123,26 @@ def test_logits(tiny, name: str):
         assert float(theirs.abs().max()) > 0.1
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
-def test_classifiers(tiny, name: str):
+def numbers(output: Any) -> Tensor:
+    """What a head that reads no answers says about one sequence."""
+    if "start_logits" in output:
+        return torch.stack([output.start_logits[0], output.end_logits[0]], dim=-1)
+    return output.logits[0]
+
+
+@pytest.mark.parametrize("name", [*CLASSIFIERS, *TAGGERS, *POINTERS])
+def test_heads_that_read_no_answers(tiny, name: str):
     made = tiny(name)
     sequences = draw(RAGGED, last=1)
     for ours, ids in zip(load(made.folder, "float32").logits(sequences), sequences, strict=True):
-        assert worst(ours, alone(made.theirs, ids).logits[0]) < 1e-5
+        theirs = numbers(alone(made.theirs, ids))
+        assert worst(ours, theirs) < 1e-5
+        assert float(theirs.abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("name", TAGGERS)
+def test_labels_of_tokens_have_their_names(tiny, name: str):
+    assert load(tiny(name).folder, "float32").head.labels == NAMES
 
 
 def test_heads_are_those_of_the_files(tiny):
@@ -138,17 +155,19 @@ def test_heads_are_those_of_the_files(tiny):
     }
 
 
-@pytest.mark.parametrize("name", ["t5-lm", "mt5-lm"])
+@pytest.mark.parametrize("name", ["t5-lm", "mt5-lm", "t5-tag", "t5-span"])
 def test_every_length_in_one_batch_is_as_alone_in_any_order(tiny, name: str):
     model = load(tiny(name).folder, "float32")
     lengths = list(range(1, POSITIONS + 1))
     sequences = draw(lengths, seed=2)
     answers = draw(random.Random(4).sample(lengths, len(lengths)), seed=3)
     order = random.Random(5).sample(range(len(sequences)), len(sequences))
-    together = model.logits(sequences, decoder=answers)
-    shuffled = model.logits([sequences[n] for n in order], decoder=[answers[n] for n in order])
+    read = name in LANGUAGE
+    together = model.logits(sequences, decoder=answers if read else None)
+    mixed = [answers[n] for n in order] if read else None
+    shuffled = model.logits([sequences[n] for n in order], decoder=mixed)
     for number, (ids, answer) in enumerate(zip(sequences, answers, strict=True)):
-        [own] = model.logits([ids], decoder=[answer])
+        [own] = model.logits([ids], decoder=[answer] if read else None)
         assert worst(together[number], own) < 1e-5
         assert worst(shuffled[order.index(number)], own) < 1e-5
 
@@ -156,31 +175,50 @@ def test_every_length_in_one_batch_is_as_alone_in_any_order(tiny, name: str):
 # Training
 
 
+def spans(sequences: list[list[int]]) -> Tensor:
+    """First and last token of an answer in each sequence."""
+    return torch.tensor([[len(one) // 3, len(one) // 2] for one in sequences])
+
+
 def their_loss(theirs: Any, name: str, sequences: list[list[int]], answers: list[list[int]]) -> Tensor:
-    """Through transformers' padding and masks."""
+    """Through transformers' padding and masks, but where its softmax would run over the padding too."""
+    if name in POINTERS:
+        given = zip(sequences, spans(sequences)[:, :, None], strict=True)
+        each = [
+            theirs(torch.tensor([ids]), start_positions=start, end_positions=end).loss for ids, (start, end) in given
+        ]
+        return torch.stack(each).mean()
     longest = max(map(len, sequences))
     ids = torch.tensor([one + [0] * (longest - len(one)) for one in sequences])
     mask = torch.tensor([[1] * len(one) + [0] * (longest - len(one)) for one in sequences])
     if name in CLASSIFIERS:
         return theirs(input_ids=ids, attention_mask=mask, labels=torch.arange(len(sequences)) % 3).loss
+    if name in TAGGERS:
+        return theirs(input_ids=ids, attention_mask=mask, labels=(ids % 3).masked_fill(mask == 0, -100)).loss
     longest = max(map(len, answers))
     labels = torch.tensor([one + [-100] * (longest - len(one)) for one in answers])
     return theirs(input_ids=ids, attention_mask=mask, labels=labels).loss
 
 
-@pytest.mark.parametrize("name", [*LANGUAGE, *CLASSIFIERS])
+def our_loss(model: Model, name: str, sequences: list[list[int]], answers: list[list[int]]) -> Tensor:
+    batch = pack(sequences)
+    if name in LANGUAGE:
+        read = backbone(model).shifted(pack(answers))
+        return model.head.loss(model(batch, read), pack(answers).ids_T)
+    if name in POINTERS:
+        return model.head.loss(model(batch), spans(sequences), batch.lengths)
+    return model.head.loss(model(batch), batch.ids_T % 3 if name in TAGGERS else torch.arange(5) % 3)
+
+
+@pytest.mark.parametrize("name", [*LANGUAGE, *CLASSIFIERS, *TAGGERS, *POINTERS])
 def test_loss_and_gradients_of_a_training_step(tiny, name: str):
-    made = tiny(name, dropout_rate=0.0)
+    made = tiny(name, dropout_rate=0.0, classifier_dropout=0.0)
     model = load(made.folder, "float32").train()
     sequences, answers = draw((7, 2, 40, 8, 23), last=1), draw((5, 30, 1, 8, 2), seed=1)
     made.theirs.zero_grad()
     theirs = their_loss(made.theirs.train(), name, sequences, answers)
     theirs.backward()
-    if name in CLASSIFIERS:
-        ours = model.head.loss(model(pack(sequences)), torch.arange(5) % 3)
-    else:
-        read = backbone(model).shifted(pack(answers))
-        ours = model.head.loss(model(pack(sequences), read), pack(answers).ids_T)
+    ours = our_loss(model, name, sequences, answers)
     ours.backward()
     assert worst(ours.detach(), theirs.detach()) < 1e-5
     own = {name: parameter.grad for name, parameter in model.named_parameters()}
@@ -200,7 +238,7 @@ def test_dropout_is_on_in_training_alone(tiny):
     assert torch.equal(model(batch, read), model(batch, read))
     model.train()
     assert not torch.equal(model(batch, read), model(batch, read))
-    final = backbone(model).dropout_last(torch.ones(64, 32))
+    final = backbone(model)(batch)
     assert 0.1 < float((final == 0).float().mean()) < 0.5
 
 
@@ -224,25 +262,32 @@ def test_written_as_read(tiny, tmp_path: Path, name: str, dtype: torch.dtype):
     again, report = type(made.theirs).from_pretrained(out, output_loading_info=True)
     assert {what: names for what, names in report.items() if names} == {}
     if dtype == torch.float32:
-        given = [draw((12,), last=1)[0]] + ([] if name in ENCODERS else [draw((12,), seed=1)[0]])
+        given = [draw((12,), last=1)[0]] + ([] if name in (*ENCODERS, *TAGGERS) else [draw((12,), seed=1)[0]])
         assert worst(alone(again.eval(), *given)[0], alone(made.theirs, *given)[0]) < 1e-6
     before, after = ({**model.config.to_dict(), **NOT_KEPT} for model in (made.theirs, again))
     if name.startswith("mt5"):
         after.pop("scale_decoder_outputs", None)
-    if name in ENCODERS:
+    if name in (*ENCODERS, *TAGGERS):
         after["num_decoder_layers"] = before["num_decoder_layers"]
     assert after == before
 
 
-@pytest.mark.parametrize("name", ["t5", "t5-lm", "t5-classify"])
-def test_a_new_classifier(tiny, tmp_path: Path, name: str):
-    model = load(tiny(name).folder, "float32")
+NEW = [(name, kind) for name in ("t5", "t5-lm", "t5-classify") for kind in ("classify", "tag", "span")]
+
+
+@pytest.mark.parametrize(("name", "kind"), [*NEW, ("mt5-encoder", "tag")])
+def test_a_new_head(tiny, tmp_path: Path, name: str, kind: str):
+    """A decoder that taggers have no place for is left out."""
+    model, labels = load(tiny(name).folder, "float32"), {} if kind == "span" else {"labels": ("cold", "warm")}
     torch.manual_seed(3)
-    model.graft("classify", labels=("cold", "warm"), problem="single")
-    theirs = type(tiny("t5-classify").theirs).from_pretrained(model.save(tmp_path / "out")).eval()
-    assert theirs.config.id2label == {0: "cold", 1: "warm"}
+    model.graft(kind, **labels)
+    assert (backbone(model).decoder is None) == (kind == "tag")
+    published = type(tiny(f"{name.partition('-')[0]}-{kind}").theirs)
+    theirs, report = published.from_pretrained(model.save(tmp_path / "out"), output_loading_info=True)
+    assert {what: names for what, names in report.items() if names} == {}
+    assert not labels or theirs.config.id2label == {0: "cold", 1: "warm"}
     ids = draw((12,), last=1)[0]
-    assert worst(model.logits([ids])[0], alone(theirs, ids).logits[0]) < 1e-5
+    assert worst(model.logits([ids])[0], numbers(alone(theirs.eval(), ids))) < 1e-5
 
 
 # Half precision

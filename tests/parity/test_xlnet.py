@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from side_by_side import waves_for_dropout
 from torch import Tensor
 
 from graft.batch import pack
@@ -63,7 +64,8 @@ def same_gradients(model: Model, theirs: Any) -> None:
     rules = model.family.table(type(theirs).__name__)
     found = write(rules, own)
     expected = {name: one.grad for name, one in theirs.named_parameters() if one.grad is not None}
-    assert found.keys() == expected.keys()
+    assert expected.keys() <= found.keys()
+    assert not any(found[name].any() for name in found.keys() - expected.keys())
     for name, grad in expected.items():
         assert found[name].shape == grad.shape
         assert float((found[name] - grad).abs().max()) < 1e-4, name
@@ -84,6 +86,20 @@ def test_two_streams_and_a_training_step_on_them(tiny):
     torch.nn.functional.cross_entropy(theirs, expected).backward()
     loss.backward()
     same_gradients(model, made.theirs)
+
+
+def test_dropout_of_two_streams_acts_where_theirs_does(tiny, monkeypatch: pytest.MonkeyPatch):
+    made = tiny("xlnet-lm", dropout=0.3)
+    model, batch, orders = load(made.folder, "float32").train(), pack(*draw()), draw_orders()
+    waves_for_dropout(monkeypatch)
+    with torch.inference_mode():
+        made.theirs.train()
+        theirs = torch.cat([theirs_of(made.theirs, number).logits[0] for number in range(len(LENGTHS))])
+        made.theirs.eval()
+        ours = model.head(model.backbone.predict(batch, *orders), batch)
+        without = model.eval().head(model.backbone.predict(batch, *orders), batch)
+    assert float((ours - theirs).abs().max()) < 1e-5
+    assert float((ours - without).abs().max()) > 1e-3
 
 
 def test_a_prediction_knows_neither_its_token_nor_later_ones(tiny):
@@ -127,7 +143,7 @@ def test_orders_that_cannot_be(tiny, orders: list[list[int]], targets: list[list
         model.backbone.predict(pack([[5, 6, 7], [8, 9]]), orders, targets)
 
 
-@pytest.mark.parametrize("name", ["xlnet-lm", "xlnet-classify"])
+@pytest.mark.parametrize("name", ["xlnet-lm", "xlnet-classify", "xlnet-tag"])
 def test_loss_and_gradients_of_a_training_step(tiny, name: str):
     """Against transformers' padding, at the left as XLNet has it."""
     made = tiny(name, dropout=0.0, summary_last_dropout=0.0)
@@ -135,20 +151,77 @@ def test_loss_and_gradients_of_a_training_step(tiny, name: str):
     ids, types = draw()
     short = [max(LENGTHS) - length for length in LENGTHS]
     target = torch.arange(len(ids)) % 3
-    labels = torch.tensor([[-100] * pad + one for pad, one in zip(short, ids, strict=True)])
+    tokens = [[one % 3 for one in row] if name == "xlnet-tag" else row for row in ids]
+    labels = torch.tensor([[-100] * pad + one for pad, one in zip(short, tokens, strict=True)])
     made.theirs.train().zero_grad()
     theirs = made.theirs(
         input_ids=torch.tensor([[0] * pad + one for pad, one in zip(short, ids, strict=True)]),
         token_type_ids=torch.tensor([[3] * pad + one for pad, one in zip(short, types, strict=True)]),
         attention_mask=torch.tensor([[0.0] * pad + [1.0] * len(one) for pad, one in zip(short, ids, strict=True)]),
-        labels=labels if name == "xlnet-lm" else target,
+        labels=target if name == "xlnet-classify" else labels,
     ).loss
     theirs.backward()
     batch = pack(ids, types)
-    ours = model.head.loss(model(batch), batch.ids_T if name == "xlnet-lm" else target)
+    ours = model.head.loss(model(batch), target if name == "xlnet-classify" else torch.tensor(sum(tokens, [])))
     ours.backward()
     assert float((ours - theirs).detach().abs()) < 1e-5
     same_gradients(model, made.theirs)
+
+
+@pytest.mark.parametrize("impossible", [None, [0.0, 1.0, 0.0, 1.0, 1.0, 0.0]], ids=["answers", "and none"])
+@pytest.mark.parametrize("name", ["xlnet-span", "xlnet-beam"])
+def test_loss_and_gradients_of_pointing_at_answers(tiny, name: str, impossible: list[float] | None):
+    """One sequence at a time there: its softmax would run over the padding too."""
+    made = tiny(name, dropout=0.0)
+    model, batch = load(made.folder, "float32").train(), pack(*draw())
+    target = torch.tensor([[length // 3, length // 2] for length in LENGTHS])
+    beam, none = name == "xlnet-beam", None if impossible is None else torch.tensor(impossible)
+    made.theirs.train().zero_grad()
+    losses = []
+    for number, (ids, types) in enumerate(zip(*draw(), strict=True)):
+        given = {"input_ids": torch.tensor([ids]), "token_type_ids": torch.tensor([types])}
+        given |= {"start_positions": target[number, :1], "end_positions": target[number, 1:]}
+        if beam and none is not None:
+            given |= {"is_impossible": none[number : number + 1], "cls_index": torch.tensor([len(ids) - 1])}
+        losses.append(made.theirs(**given).loss)
+    theirs = torch.stack(losses).mean()
+    theirs.backward()
+    if beam:
+        ours = model.head(model.backbone(batch), batch, target[:, 0])
+        loss = model.head.loss(ours, target, batch.lengths, none)
+    else:
+        loss = model.head.loss(model(batch), target, batch.lengths)
+    loss.backward()
+    assert float((loss - theirs).detach().abs()) < 1e-5
+    same_gradients(model, made.theirs)
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, (40, 1, 2, 3)], ids=["long", "shorter than starts"])
+def test_the_best_spans(tiny, lengths: tuple[int, ...]):
+    made = tiny("xlnet-beam")
+    model, (ids, types) = load(made.folder, "float32"), draw(lengths)
+    rows = model.pooled(ids, types, model.head)
+    found = model.head.spans(torch.cat(rows), lengths)
+    for number, length in enumerate(lengths):
+        made.theirs.start_n_top, made.theirs.end_n_top = min(4, length), min(3, length)
+        with torch.inference_mode():
+            theirs = made.theirs(torch.tensor([ids[number]]), token_type_ids=torch.tensor([types[number]]))
+        starts, share = theirs.start_top_index[0].tolist(), theirs.start_top_log_probs[0]
+        ends = theirs.end_top_index[0].view(min(3, length), -1)  # of one end after another, all starts
+        joint = theirs.end_top_log_probs[0].view_as(ends) * share
+        expected = {
+            (start, int(end)): float(joint[row, column])
+            for column, start in enumerate(starts)
+            for row, end in enumerate(ends[:, column])
+            if end >= start
+        }
+        spans = {(start, end): value for start, end, value in found[number].spans}
+        assert spans == pytest.approx(expected, abs=1e-5)
+        assert list(spans.values()) == sorted(spans.values(), reverse=True)
+        assert found[number].none == pytest.approx(float(theirs.cls_logits.sigmoid()), abs=1e-5)
+        [alone] = model.pooled(ids[number : number + 1], types[number : number + 1], model.head)
+        torch.testing.assert_close(alone, rows[number], rtol=0, atol=1e-5)
+    made.theirs.start_n_top, made.theirs.end_n_top = 4, 3
 
 
 def test_hidden_states_of_every_layer_without_types(tiny):
