@@ -86,10 +86,7 @@ def finetune(
         strategy: "probe" (seconds) or "full" (best).
         eval: a file to measure on. Without it: the rows whose column `split` says test, else a fifth set aside by hash.
         out: folder to save to; it must be new, empty, or one Graft wrote.
-        columns: role -> column, where the names do not say.
-        encoding: of the files, if not UTF-8.
-        max_rejects: rows that may be unusable; they are listed in rejects.jsonl.
-        quotes: whether fields of csv and tsv may be quoted.
+        columns, encoding, max_rejects, quotes: how files are read: see `graft.recipes.rows.load_rows`.
         limit: longest input in tokens.
         overflow: what happens to longer inputs: "truncate" (reported) or "error".
         template: for models that read and write text: the words around a text, with {} in its place; default: those

@@ -165,7 +165,7 @@ def test_empty_texts_are_rejected_with_their_line(writer: Path, tmp_path: Path):
     file = tmp_path / "rows.csv"
     file.write_text('document,summary\na1 b1,a1\n"",b1\na2,\n')
     with pytest.raises(GraftError, match=r"(?s)line 3.*'document' is empty"):
-        finetune(file, task="summarize", model=writer)
+        finetune(file, task="summarize", model=writer, out=tmp_path / "out")
 
 
 def test_a_vocabulary_without_an_end_is_named(tiny, rows: Path, tmp_path: Path):
