@@ -86,11 +86,13 @@ def finetune(
         strategy: "probe" (seconds) or "full" (best).
         eval: a file to measure on. Without it: the rows whose column `split` says test, else a fifth set aside by hash.
         out: folder to save to; it must be new, empty, or one Graft wrote.
-        columns, encoding, max_rejects, quotes: how files are read: see `graft.recipes.rows.load_rows`.
+        columns: role -> column, where the names do not say.
+        encoding: of the files, if not UTF-8.
+        max_rejects: rows that may be unusable; they are listed in rejects.jsonl.
+        quotes: whether fields of csv and tsv may be quoted.
         limit: longest input in tokens.
         overflow: what happens to longer inputs: "truncate" (reported) or "error".
-        template: for models that read and write text: the words around a text, with {} in its place; default: those
-            the task and the family are used to.
+        template: for models that write text: the words around a text, {} in its place; default: the family's own.
         watch: where notices and progress go; silent by default.
         **plan: epochs, batch_size, learning_rate, warmup, seed, dtype, class_weights, patience (see
             `graft.recipes.adapt.Plan`), and the strategy's own settings (see its file in graft/transfer).
@@ -105,9 +107,7 @@ def finetune(
     reading = {"columns": columns, "encoding": encoding, "max_rejects": max_rejects, "quotes": quotes}
     source = _Source(job=tasks.find(task), out=target, reading=reading, watch=watch)
     rows = source.sides(data, eval, chosen.seed)
-    live = _fresh(model, limit, overflow)
-    own = source.job.settings(live, rows.train, rows.loaded.columns, template)
-    live.settings = dataclasses.replace(live.settings, **own)
+    live = _for_task(_fresh(model, limit, overflow), rows, template, source.job)
     return _finetune(live, str(getattr(model, "folder", model)), rows, chosen, source)
 
 
@@ -208,6 +208,13 @@ def _fresh(model: str | Path | Model, limit: int | None, overflow: str) -> Model
         raise UsageError(f"overflow is {overflow!r}, expected 'truncate' or 'error'")
     live = load(model.folder if isinstance(model, Model) else model, dtype="float32")
     live.settings = Settings(limit=_limit(live, limit), overflow=overflow)  # type: ignore[arg-type]
+    return live
+
+
+def _for_task(live: Model, rows: _Rows, template: str | None, job: Task) -> Model:
+    """The model with the settings this task adds."""
+    own = job.settings(live, rows.train, rows.loaded.columns, template)
+    live.settings = dataclasses.replace(live.settings, **own)
     return live
 
 
