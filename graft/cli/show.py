@@ -63,6 +63,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "family": seen.family.name,
         "parameters": {"total": used, **parameters},
         "layers": config.layers,
+        "decoder_layers": getattr(config, "decoder_layers", 0),
         "hidden_size": config.hidden_size,
         "attention_heads": None if spelled else config.heads,
         "feed_forward_size": config.feed_forward_size,
@@ -166,13 +167,14 @@ def lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
     context = f"{facts['context_length']:,} tokens" if facts["context_length"] else unlimited
     if facts["limit"] != facts["context_length"]:
         context += f", texts cut at {facts['limit']:,}"
+    more = f", and {facts['decoder_layers']} in the decoder" if facts["decoder_layers"] else ""
     shown = {
         "model": facts["model"],
         "folder": f"{facts['folder']} (from {facts['source']}{revision})",
         "architecture": f"{facts['architecture']} ({facts['family']})",
         "parameters": f"{amount(facts['parameters']['total'])}: "
         + ", ".join(f"{name.replace('_', ' ')} {amount(count)}" for name, count in parts.items()),
-        "layers": str(facts["layers"]),
+        "layers": f"{facts['layers']}{more}",
         "hidden size": str(facts["hidden_size"]),
         "attention heads": str(facts["attention_heads"] or "none"),
         "context length": context,
@@ -231,8 +233,8 @@ def _attention(config: Config) -> str:
         sizes = dict.fromkeys(f"{size:,}" if size else "all" for size in config.windows)
         seen += f", {' or '.join(sizes)} by layer" if len(sizes) > 1 else f", {next(iter(sizes))} at most"
     shared = f", keys and values {config.key_heads}" if config.key_heads < config.heads else ""
-    rotary = ", rotary" if config.position_kind == "rotary" else ""
-    return f"attention: {config.heads} heads of {config.head_size}{shared}{rotary}, sees {seen}"
+    places = {"rotary": ", rotary", "none": ", relative positions"}.get(config.position_kind, "")
+    return f"attention: {config.heads} heads of {config.head_size}{shared}{places}, sees {seen}"
 
 
 def _feed_forward(config: Config) -> str:

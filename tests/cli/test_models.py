@@ -221,3 +221,31 @@ def test_convert(graft: Run, tiny: Callable[..., Any], tmp_path: Path):
     assert plain[0] == f"{tmp_path / 'again'}: LlamaForCausalLM, 30,080 parameters in bfloat16"
     torch.save({}, tmp_path / "pytorch_model.bin")
     graft("convert", tmp_path, tmp_path / "z").failed(2, "is a pickle", "--trust")
+
+
+DRAWN = {
+    "openai_gpt-lm": ("token + position embedding\n", "sees those before it", "head: next on every token"),
+    "gpt2-lm": ("--> norm -> attention: 4 heads of 8, sees those before it", "32 -> 128 -> 32, gelu_tanh"),
+    "llama-lm": ("keys and values 2, rotary, sees those before it", "32 -> 48 -> 32, silu, gated"),
+    "mistral-lm": ("rotary, sees those before it, 9 at most",),
+    "qwen2-lm": ("rotary, sees those before it",),
+    "qwen3-lm": ("4 heads of 16", "rotary, sees those before it"),
+    "mixtral-lm": ("2 of 4 experts: 32 -> 48 -> 32, silu, gated",),
+    "olmoe-lm": ("3 of 6 experts: 32 -> 48 -> 32, silu, gated",),
+    "qwen2_moe-lm": ("3 of 6 experts and one shared: 32 -> 16 -> 32, silu, gated",),
+    "bert-classify": ("token + position + type embedding -> norm", "sees all", "head: classify on the first token"),
+    "roberta-mask": ("token + position + type embedding -> norm", "head: mask on every token"),
+    "xlm_roberta-tag": ("sees all", "head: tag on every token"),
+    "distilbert-span": ("token + position embedding -> norm", "head: span on every token"),
+    "xlnet-lm": ("token embedding\n", "4 heads of 8, relative positions, sees all", "no limit"),
+    "t5-lm": ("layers           3, and 2 in the decoder", "relative positions, sees all", "decoder: 2 such blocks"),
+    "mt5-lm": ("layers           3, and 2 in the decoder", "gelu_tanh, gated"),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_show_draws_every_family(graft: Run, tiny: Callable[..., Any], name: str):
+    model = tiny(name)
+    shown = graft("show", model.folder).out
+    for part in (*DRAWN[name], model.theirs.__class__.__name__, "licence          not stated"):
+        assert part in shown
