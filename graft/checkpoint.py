@@ -86,7 +86,7 @@ def choose_dtype(name: str | torch.dtype) -> torch.dtype:
 
 
 def _has_bfloat16() -> bool:
-    if torch.cuda.is_available():
+    if torch.cuda.is_available():  # pragma: no cover - needs a GPU
         return bool(torch.cuda.is_bf16_supported())
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
     return any(getattr(torch.cpu, probe)() for probe in probes if hasattr(torch.cpu, probe))

@@ -98,8 +98,6 @@ class Shards:
         return [name for name in (self.entries if names is None else names) if not self._finite(name)]
 
     def _finite(self, name: str) -> bool:
-        if not self.entries[name].dtype.is_floating_point:
-            return True
         values = self.tensor(name).flatten()
         pieces = (values[start : start + PIECE] for start in range(0, len(values), PIECE))
         finite = all(bool(torch.isfinite(torch.stack(torch.aminmax(piece))).all()) for piece in pieces)
@@ -204,7 +202,7 @@ def _entries(file: Path) -> dict[str, Entry]:
     except (SafetensorError, ValueError, RecursionError) as error:
         raise ModelError(f"{file}: not a valid safetensors file (damaged or cut short?): {plain(error)}") from error
     entries = dict(_places(file, header, 8 + size))
-    if set(entries) != known:
+    if set(entries) != known:  # pragma: no cover - only another version of safetensors could read it otherwise
         raise ModelError(f"{file}: its header is read differently by different readers; refused")
     return entries
 
@@ -219,6 +217,7 @@ def _places(file: Path, header: dict[str, dict[str, Any]], start: int) -> Iterat
             raise ModelError(f"{file}: tensor {name!r} has dtype {place['dtype']}; valid: {', '.join(DTYPES)}")
         shape: tuple[int, ...] = tuple(place["shape"])
         begin, end = (start + offset for offset in place["data_offsets"])
-        if math.prod(shape) * dtype.itemsize != end - begin or not start <= begin <= end <= length:
+        fits = math.prod(shape) * dtype.itemsize == end - begin and start <= begin <= end <= length
+        if not fits:  # pragma: no cover - only other versions of the libraries, which look at this too, let it pass
             raise ModelError(f"{file}: tensor {name!r} of shape {list(shape)} does not fit its place in the file")
         yield name, Entry(file, dtype, shape, begin, end)

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from graft import checkpoint, families
-from graft.errors import UsageError
+from graft.errors import StorageError, UsageError
 from graft.files import read_json, write_json
 from graft.loading import load
 from graft.model.config import Config
@@ -127,6 +127,12 @@ def test_shards_hold_what_they_may(tmp_path: Path, shard_bytes: int):
     assert index["metadata"] == {"total_size": sum(tensor.nbytes for tensor in whole.values())}
     assert index["weight_map"] == {name: file.name for file, part in zip(files, parts, strict=True) for name in part}
     assert checkpoint.load(tmp_path / "out", dtype=torch.float32).architecture == "GPT2Model"
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path):
+    (tmp_path / "out" / SINGLE).mkdir(parents=True)
+    with pytest.raises(StorageError, match=f"{tmp_path / 'out'}: the weights could not be written: .*directory"):
+        save(tmp_path / "out", {})
 
 
 def test_a_missing_shard(tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import re
 import shutil
@@ -21,7 +22,7 @@ from packaging.version import Version
 from graft.hub.wheels import ENCODER, WHEELS
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ["scripts/install", "scripts/demo", "scripts/check", "scripts/test", ".ci/run"]
+SCRIPTS = ["scripts/install", "scripts/demo", "scripts/check", "scripts/test", "scripts/coverage", ".ci/run"]
 STAMPED = ["pyproject.toml", "constraints.txt", "scripts/model-wheel.txt", "scripts/install"]
 OFFLINE = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "", "PYTHON": sys.executable}
 
@@ -188,6 +189,50 @@ def test_commit_hooks_are_the_steps_of_check():
     steps = re.findall(r"^step '.*?' \"\$bin/([\w-]+)\"(.*)$", (ROOT / "scripts/check").read_text(), re.MULTILINE)
     assert [hook["entry"] for hook in hooks] == [f".venv/bin/{tool}{arguments}" for tool, arguments in steps]
     assert len(steps) == 5
+
+
+# scripts/coverage
+
+
+def table(report: Path, **files: tuple[int, int]) -> subprocess.CompletedProcess[str]:
+    """The table of files with these lines and branches run, of a hundred each."""
+    written = {
+        f"graft/{name.replace('__', '/')}.py": {
+            "summary": {"covered_lines": lines, "num_statements": 100, "covered_branches": jumps, "num_branches": 100},
+            "missing_lines": list(range(1, 101 - lines)),
+            "missing_branches": [[9, -1]] * (100 - jumps),
+        }
+        for name, (lines, jumps) in files.items()
+    }
+    report.write_text(json.dumps({"files": written}))
+    return script("scripts/coverage", "--table", str(report), GRAFT_VENV=sys.prefix)
+
+
+def test_coverage_is_judged_by_package(tmp_path: Path):
+    enough = table(tmp_path / "report.json", text__read=(97, 98), text__frame=(99, 100), batch=(98, 98))
+    assert enough.returncode == 0, enough.stderr
+    assert "graft/text              98.0 %     99.0 %\n" in enough.stdout
+    assert "graft/text/read.py, not run: 1, 2, 3, from 9 to its end, from 9 to its end\n" in enough.stdout
+    assert enough.stdout.endswith("coverage: 0 of 2 packages have less than 98 %\n")
+
+
+@pytest.mark.parametrize("batch", [(97, 100), (100, 97)], ids=["lines", "branches"])
+def test_coverage_fails_for_one_package_with_too_little(tmp_path: Path, batch: tuple[int, int]):
+    result = table(tmp_path / "report.json", model__attend=(100, 100), batch=batch)
+    assert result.returncode == 1
+    assert [line.split()[0] for line in result.stdout.splitlines() if line.endswith("too few")] == ["graft/batch.py"]
+
+
+def test_coverage_refuses_arguments():
+    assert script("scripts/coverage", "tests/model").returncode == 2
+
+
+def test_what_coverage_asks_of_is_there():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["coverage"]["report"]
+    assert [pattern for pattern in settings["include"] if not list(ROOT.glob(pattern))] == []
+    named = re.findall(r"tests/[\w./]+", (ROOT / "scripts/coverage").read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    assert len(named) > 10
 
 
 # constraints.txt

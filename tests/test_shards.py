@@ -161,6 +161,12 @@ def test_any_change_of_any_bytes_is_refused_or_harmless(tmp_path_factory: pytest
     assert found == expected
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that fails when it is read: Linux's /proc")
+def test_a_file_that_cannot_be_read(tmp_path: Path):
+    (tmp_path / SINGLE).symlink_to("/proc/self/mem")
+    assert f"{SINGLE}: cannot be read: Input/output error" in refused(tmp_path)
+
+
 # What is right
 
 
@@ -173,6 +179,7 @@ def test_every_dtype_and_shape(tmp_path: Path):
     save_file(made, tmp_path / SINGLE)
     shards = Shards(tmp_path)
     assert shards.entries.keys() == made.keys()
+    assert shards.not_finite() == []
     for name, tensor in made.items():
         found = shards.tensor(name)
         assert (found.dtype, found.shape) == (tensor.dtype, tensor.shape)

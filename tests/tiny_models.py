@@ -25,6 +25,7 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,
 }
+LINEAR = {"rope_type": "linear", "rope_theta": 500.0, "factor": 2.5}
 T5 = {
     "vocab_size": 96,
     "d_model": 32,
@@ -129,7 +130,7 @@ TINY: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaModel", {}),
     "llama-lm": ("LlamaForCausalLM", {"attention_bias": True, "mlp_bias": True}),
     "llama-tied": ("LlamaForCausalLM", {"tie_word_embeddings": True, "rope_parameters": LLAMA3}),
-    "llama-classify": ("LlamaForSequenceClassification", LABELS),
+    "llama-classify": ("LlamaForSequenceClassification", {**LABELS, "rope_parameters": LINEAR}),
     "llama-tag": ("LlamaForTokenClassification", LABELS),
     "llama-span": ("LlamaForQuestionAnswering", {}),
     "mistral": ("MistralModel", {}),

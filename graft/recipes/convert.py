@@ -212,8 +212,9 @@ def _run(job: dict[str, object], seconds: int, advance: Callable[[int], None]) -
         ) as child:
             assert child.stdout is not None
             clock = threading.Timer(seconds, child.kill)
-            clock.start()
+            clock.daemon = True  # an interrupt in its start leaves it running; nobody then waits for it
             try:
+                clock.start()
                 for line in child.stdout:
                     advance(int(line))
                 child.wait()

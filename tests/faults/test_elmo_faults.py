@@ -15,14 +15,12 @@ import h5py
 import numpy as np
 import pytest
 from elmo_files import OPTIONS, arrays, changed, write
+from refusals import SECONDS
 
 from graft import hdf5
 from graft.errors import GraftError, ModelError, StorageError
 from graft.loading import load
 from graft.shards import Shards
-
-SECONDS = 1.0
-"""Processor time for one refusal; it takes some milliseconds."""
 
 CELL = "RNN_1/RNN/MultiRNNCell/Cell0/LSTMCell"
 
@@ -240,6 +238,17 @@ def test_a_dataset_that_claims_more_than_the_file_has(folder: Path, little_memor
     assert raw.count(shape) >= 1
     file.write_bytes(raw.replace(shape, np.array([2**40, 4], "<u8").tobytes()))
     assert "lm_weights.hdf5: " in refused(folder)
+
+
+def test_a_dataset_that_lies_beyond_the_end_of_the_file(folder: Path, little_memory: None):
+    """The bytes of its place changed in the file; what all datasets claim together is still what it has."""
+    file = folder / "lm_weights.hdf5"
+    with h5py.File(file) as opened:
+        begin, size = opened["char_embed"].id.get_offset(), opened["char_embed"].id.get_storage_size()
+    raw, place = file.read_bytes(), np.array([begin, size], "<u8").tobytes()
+    assert raw.count(place) == 1
+    file.write_bytes(raw.replace(place, np.array([len(raw) - size // 2, size], "<u8").tobytes()))
+    assert re.search(r"invalid dataset size|'char_embed' of shape \[261, 4\] does not fit its place", refused(folder))
 
 
 def test_no_damaged_byte_raises_anything_else(folder: Path, little_memory: None):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from graft.batch import pack
+from graft.batch import Packed, pack
 from graft.model import attend as kernels
 from graft.model.attend import attend
 from graft.model.layout import FILL, Layout
@@ -97,7 +100,7 @@ def test_forward_and_gradient_are_those_of_a_loop(
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("lengths", [CASES["short"], CASES["both kernels"]], ids=["short", "both kernels"])
 def test_lower_precision(lengths: tuple[int, ...], causal: bool, dtype: torch.dtype):
@@ -106,6 +109,17 @@ def test_lower_precision(lengths: tuple[int, ...], causal: bool, dtype: torch.dt
     expected = naive(*(x.double() for x in inputs), lengths, causal)
     assert found.dtype == dtype
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-6 if dtype == torch.float32 else 3e-2)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_low_scores_in_float16(causal: bool):
+    """All near -15, whose exponentials are among the few smallest numbers float16 has."""
+    lengths = CASES["short"]
+    q, k, v = (x.detach() for x in draw(lengths, torch.float16))
+    q[..., 0], k[..., 0] = 1.0, -15 / SCALE
+    found = attend(q, k, v, layout(lengths), causal=causal, scale=SCALE)
+    expected = naive(q.double(), k.double(), v.double(), lengths, causal)
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=3e-2)
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -209,6 +223,41 @@ def test_queries_against_cache_slots(cached: tuple[int, ...]):
     found = attend(fresh, k_BMHK, v_BMHK, how, causal=True, scale=SCALE)
     wanted = torch.cat([one[old:] for one, old in zip(expected, cached, strict=True)])
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+
+
+class Calls(TorchDispatchMode):
+    """The arguments, by name, of the calls of one operator."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name, self.arguments = name, []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.name() == self.name:
+            self.arguments.append(dict(zip((one.name for one in func._schema.arguments), args, strict=False)))
+        return func(*args, **kwargs or {})
+
+
+def on_a_gpu(*lengths: int) -> Packed:
+    batch = Packed(torch.zeros(sum(lengths), device="cuda"), torch.zeros(len(lengths), device="cuda"))
+    batch.__dict__["lengths"] = lengths
+    return batch
+
+
+@pytest.mark.parametrize("keys", [2, 4], ids=["shared keys", "own keys"])
+@pytest.mark.parametrize(("causal", "window", "seen"), [(False, 0, [-1, -1]), (True, 0, [-1, 0]), (True, 3, [2, 0])])
+def test_what_variable_length_kernels_are_told(causal: bool, window: int, seen: list[int], keys: int):
+    """On tensors of a GPU that are all shape and no numbers, which torch checks as far as its operator says."""
+    with FakeTensorMode(), Calls("torch_attn::_varlen_attn") as calls:
+        q_THK = torch.empty(9, 4, 64, device="cuda", dtype=torch.bfloat16)
+        k_SGK = torch.empty(12, keys, 64, device="cuda", dtype=torch.bfloat16)
+        how = Layout(on_a_gpu(3, 6), memory=on_a_gpu(5, 7))
+        found = attend(q_THK, k_SGK, k_SGK, how, causal=causal, scale=SCALE, window=window)
+    assert (found.shape, found.dtype, found.device.type) == (q_THK.shape, torch.bfloat16, "cuda")
+    [told] = calls.arguments
+    assert (told["cu_seq_q"].shape, told["cu_seq_k"].dtype) == ((3,), torch.int32)
+    assert [told[name] for name in ("max_q", "max_k", "scale")] == [6, 7, SCALE]
+    assert list(told["window_size"]) == seen
 
 
 @pytest.mark.gpu

@@ -56,6 +56,13 @@ def test_dtypes_without_such_kernels_are_left_alone(dtype: torch.dtype):
         assert layer(x).dtype == dtype
 
 
+def test_weights_elsewhere_than_on_the_processor_are_left_alone():
+    layer = Linear(40, 24, device="meta")
+    with torch.no_grad(), laid_out(layer):
+        assert layer.laid is None
+        assert layer(torch.empty(19, 40, device="meta")).shape == (19, 24)
+
+
 def test_nothing_of_it_is_saved():
     layer, _ = draw(torch.float32)
     names = set(layer.state_dict())

@@ -16,11 +16,14 @@ from torch import Tensor
 
 from graft.batch import pack
 from graft.errors import DataError, ModelError
+from graft.families.xlnet import Relative
 from graft.generate.cache import StaticCache
 from graft.grafted import Model
 from graft.heads import Embed
 from graft.loading import load
+from graft.model.attend import attend
 from graft.model.attention import Memory
+from graft.model.layout import Layout
 from graft.sealed import Settings
 from graft.transfer.probe import SLOPE, Probe
 from graft.weights import write
@@ -326,6 +329,15 @@ def test_it_works_alone(tiny):
         backbone(batch, memory=Memory(batch, backbone(batch)))
     with pytest.raises(ModelError, match="XLNet looks both ways"):
         backbone(batch, cache=StaticCache(backbone.config, slots=6, length=40, dtype=torch.float32))
+
+
+def test_its_attention_knows_no_slots(tiny):
+    """Whatever keeps keys and values for it: distances are told of tokens side by side alone."""
+    backbone, batch = load(tiny("xlnet").folder, "float32").backbone, pack([[5, 6, 7]])
+    bias = Relative(backbone.blocks[0].attention, backbone.flow(batch, 3, None, None))
+    q_THK, k_BMHK = torch.ones(3, 4, 8), torch.ones(1, 6, 4, 8)
+    with pytest.raises(ModelError, match="XLNet looks both ways"):
+        attend(q_THK, k_BMHK, k_BMHK, Layout(batch), causal=False, scale=1.0, bias=bias)
 
 
 def test_a_probe_is_a_published_classifier(tiny, tmp_path: Path):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors
 
 from graft.errors import ModelError
+from graft.files import JSON_BYTES
 from graft.text import Frame, Tokenizer
 
 Folder = Callable[..., Path]
@@ -167,6 +170,31 @@ def test_a_vocabulary_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_bytes(b"a\n\xff\n")
     with pytest.raises(ModelError, match=r"vocab\.txt: cannot be read as UTF-8"):
         Tokenizer.from_folder(tmp_path, Frame())
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "chat_template.jinja"])
+def test_a_text_file_that_is_too_large_is_refused(word_folder: Folder, name: str) -> None:
+    folder = word_folder()
+    with (folder / name).open("ab") as file:
+        file.truncate(JSON_BYTES + 1)
+    with pytest.raises(ModelError, match=rf"{re.escape(name)}: {JSON_BYTES + 1} bytes, expected at most {JSON_BYTES}"):
+        Tokenizer.from_folder(folder, BERT)
+
+
+def interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_interrupt_is_no_fault_of_the_tokenizer(bert: Tokenizer) -> None:
+    """A signal that comes while the library runs, some tenths of a second, is answered where its errors are."""
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            bert.encode(["a b c " * 100_000])
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_no_tokenizer_names_what_was_looked_for_and_found(tmp_path: Path) -> None:

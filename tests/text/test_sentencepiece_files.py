@@ -123,6 +123,13 @@ def test_pairs_beyond_all_reason_are_refused(little_memory: None, piece_folder: 
         Tokenizer.from_folder(folder, Frame())
 
 
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that fails when it is read: Linux's /proc")
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "spiece.model").symlink_to("/proc/self/mem")
+    with pytest.raises(ModelError, match=r"spiece\.model: cannot be read: Input/output error"):
+        Tokenizer.from_folder(tmp_path, Frame())
+
+
 def test_a_folder_in_place_of_the_file_is_no_tokenizer(tmp_path: Path) -> None:
     (tmp_path / "spiece.model").mkdir()
     with pytest.raises(ModelError, match="no tokenizer"):
