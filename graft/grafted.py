@@ -97,13 +97,28 @@ class Model(nn.Module):
             DataError: an input is not text, or does not fit where the overflow rule is "error".
         """
         single = isinstance(texts, str) or (isinstance(texts, tuple) and len(texts) == 2)
-        encodings = self.encode([texts] if single else texts)  # type: ignore[list-item]
         head = self._needs_head("answer")
-        outputs = self._outputs(encodings, progress)
-        cut = [encoding.truncated_tokens for encoding in encodings]
+        outputs, cut = self.read([texts] if single else texts, progress)  # type: ignore[list-item]
         join = torch.cat if head.per_token else torch.stack
         answers = head.decode(join(outputs), cut) if outputs else []
         return answers[0] if single else answers
+
+    def read(self, texts: Sequence[Text], progress: Progress | None = None) -> tuple[list[Tensor], list[int]]:
+        """The head's output for each text, and how many of its tokens were not read.
+
+        Where the settings say so a pair is read in both orders, and what the head makes of them is added up.
+        """
+        groups = [self.orders(text) for text in texts]
+        encodings = self.encode([one for group in groups for one in group])
+        outputs = iter(self._outputs(encodings, progress))
+        cuts = iter([encoding.truncated_tokens for encoding in encodings])
+        read = [(sum(next(outputs) for _ in group), max(next(cuts) for _ in group)) for group in groups]
+        return [output for output, _ in read], [cut for _, cut in read]  # type: ignore[misc]
+
+    def orders(self, text: Text) -> tuple[Text, ...]:
+        """What is read of one text: a pair in both orders, where the settings say so."""
+        both = self.settings.both_orders and isinstance(text, tuple)
+        return (text, (text[1], text[0])) if both else (text,)
 
     def encode(self, texts: Sequence[Text]) -> list[Encoding]:
         """Texts as token ids in the family's frame, cut to the model's limit as its overflow rule says."""
@@ -273,7 +288,7 @@ class Model(nn.Module):
 
     def _golden_outputs(self, inputs: Sequence[Text]) -> list[Tensor]:
         """One row of numbers for each input; where a model gives a row for each token, one number sums it up."""
-        outputs = (output.float() for output in self._outputs(self.encode(inputs)))
+        outputs = (output.float() for output in self.read(inputs)[0])
         return [output.logsumexp(-1) if output.dim() > 1 else output.reshape(-1) for output in outputs]
 
     def save(self, folder: str | Path, files: Mapping[str, str] | None = None) -> Path:

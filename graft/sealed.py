@@ -40,6 +40,8 @@ class Settings:
         task: the task it was adapted to.
         limit: longest input in tokens, special tokens included; longer ones are handled as `overflow` says.
         overflow: "truncate" reads the beginning and reports the rest; "error" refuses.
+        both_orders: a pair is read in both orders, and what the head makes of them is added (Radford et al. 2018,
+            section 3.3).
         made: how it came to be: strategy, base model, data fingerprint, seed, versions.
         golden: inputs and outputs to replay.
     """
@@ -47,6 +49,7 @@ class Settings:
     task: str | None = None
     limit: int | None = None
     overflow: Literal["truncate", "error"] = "truncate"
+    both_orders: bool = False
     made: dict[str, Any] = field(default_factory=dict)
     golden: Golden | None = None
 
@@ -69,6 +72,7 @@ def read(folder: Path) -> Settings:
             task=content.get("task"),
             limit=content.get("limit"),
             overflow=content.get("overflow", "truncate"),
+            both_orders=content.get("both_orders", False),
             made=dict(content.get("made", {})),
             golden=_golden(golden) if golden else None,
         )
@@ -84,6 +88,8 @@ def _check(settings: Settings) -> None:
         raise ValueError(f"task is {task!r:.60}, expected a name")
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise ValueError(f"limit is {limit!r:.60}, expected a number of tokens")
+    if not isinstance(settings.both_orders, bool):
+        raise ValueError(f"both_orders is {settings.both_orders!r:.60}, expected true or false")
     if overflow not in ("truncate", "error"):
         raise ValueError(f"overflow is {overflow!r:.60}, expected 'truncate' or 'error'")
 

@@ -169,7 +169,9 @@ def _finetune(live: Model, base: str, rows: _Rows, plan: Plan, source: _Source) 
         judged = judge(live, job, rows.test, watch)
     _say_cut(judged.truncated_tokens, "held-out", live, watch)
     record = _record(base, rows, plan, source, done, judged, findings)
-    live.seal(_golden(rows.test), _settings(live, job, record, rows.loaded))
+    live.seal(
+        _golden([text for row in rows.test for text in job.sequences(row)]), _settings(live, job, record, rows.loaded)
+    )
     if source.out is not None:
         run = Run(
             model=live,
@@ -273,11 +275,10 @@ def _say_cut(tokens: int, which: str, model: Model, watch: Watch) -> None:
         watch.note(f"note: {tokens:,} tokens of {which} texts were beyond the limit of {model.limit} and were not read")
 
 
-def _golden(rows: Sequence[Row]) -> list[Text]:
+def _golden(texts: Sequence[Text]) -> list[Text]:
     """Inputs spread evenly over the rows."""
-    texts = [text for row in rows for text in row.inputs]
     step = max(1, len(texts) // GOLDEN)
-    return texts[::step][:GOLDEN]
+    return list(texts[::step][:GOLDEN])
 
 
 def _settings(model: Model, job: Task, record: Mapping[str, Any], loaded: Loaded) -> Settings:

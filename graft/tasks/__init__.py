@@ -64,6 +64,7 @@ class Task:
     Attributes:
         name: its name in commands: that of its file.
         head: the kind of head it needs.
+        also: kinds of head that do as well in a model saved for this task.
         roles: the columns it reads.
         primary: the metric that decides between models.
         options: what `answer` can be told.
@@ -71,6 +72,7 @@ class Task:
 
     name = ""
     head = ""
+    also: tuple[str, ...] = ()
     roles: tuple[Role, ...] = ()
     primary = ""
     options: tuple[str, ...] = ()
@@ -83,6 +85,10 @@ class Task:
         """What the head must know of the training rows (label names)."""
         return {}
 
+    def sequences(self, row: Row) -> tuple[Text, ...]:
+        """What the model reads of a row, each for itself."""
+        return row.inputs
+
     def target(self, row: Row, head: Head) -> Tensor:
         """The target as the head's loss wants it."""
         raise NotImplementedError
@@ -90,10 +96,11 @@ class Task:
     def examples(self, model: Model, rows: Sequence[Row]) -> tuple[list[Example], int]:
         """Rows to learn from, as token ids and targets, and how many tokens did not fit."""
         assert model.head is not None
-        encodings = iter(model.encode([text for row in rows for text in row.inputs]))
+        texts = [[one for text in self.sequences(row) for one in model.orders(text)] for row in rows]
+        encodings = iter(model.encode([text for own in texts for text in own]))
         examples, cut = [], 0
-        for row in rows:
-            parts = [next(encodings) for _ in row.inputs]
+        for row, own in zip(rows, texts, strict=True):
+            parts = [next(encodings) for _ in own]
             cut += sum(part.truncated_tokens for part in parts)
             ids, types = tuple(part.ids for part in parts), tuple(part.types for part in parts)
             examples.append(Example(ids, types, self.target(row, model.head), row.line))
@@ -101,11 +108,8 @@ class Task:
 
     def outputs(self, model: Model, rows: Sequence[Row], progress: Progress | None = None) -> Outputs:
         """What the model gives for rows; their targets do not matter."""
-        assert model.head is not None
-        encodings = model.encode([text for row in rows for text in row.inputs])
-        ids, types = [one.ids for one in encodings], [one.types for one in encodings]
-        values = torch.stack(model.pooled(ids, types, model.head, progress)).float()
-        return Outputs(values=values, truncated_tokens=sum(one.truncated_tokens for one in encodings))
+        outputs, cut = model.read([text for row in rows for text in self.sequences(row)], progress)
+        return Outputs(values=torch.stack(outputs).float(), truncated_tokens=sum(cut))
 
     def measure(self, head: Head, values: Any, rows: Sequence[Row]) -> dict[str, Interval]:
         """Metrics of outputs against the rows' targets."""
