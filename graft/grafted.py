@@ -254,7 +254,7 @@ class Model(nn.Module):
         Raises:
             ModelError: the family is published with no such head.
         """
-        wanted = "classify" if kind == "regress" else kind
+        wanted = self._published_kind(kind)
         body: dict[str, Any] = {}
         if kind != "embed":
             grafting = self.family.heads[self.family.architecture(wanted)]
@@ -335,15 +335,27 @@ class Model(nn.Module):
             published=self.published,
             backbone=self.backbone,
             head=head | (self.head.own() if self.head else {}),
-            options=self.head.options() if self.head else {},
+            options=self._options(architecture),
         )
+
+    def _options(self, architecture: str) -> dict[str, Any]:
+        """What the published class must know of the head; numbers for choices are a regression to it."""
+        if self.head is None:
+            return {}
+        own = architecture in self.family.heads and self.family.heads[architecture].kind != self.head.kind == "choose"
+        return {"labels": ("score",), "problem": "regression"} if own else self.head.options()
+
+    def _published_kind(self, kind: str) -> str:
+        """The kind of the published class that holds a head; not every family has one for choices."""
+        kinds = {grafting.kind for grafting in self.family.heads.values()}
+        return "classify" if kind == "regress" or (kind == "choose" and kind not in kinds) else kind
 
     def _architecture(self) -> str:
         """The published class to save as: the one the model came as, where its head is of that kind."""
         kind = self.head.kind if self.head else "embed"
         if kind == "embed":
             return (self.family.encoder if self.backbone.decoder is None else "") or self.family.bare
-        wanted = "classify" if kind == "regress" else kind
+        wanted = self._published_kind(kind)
         came = (self.published.get("architectures") or [""])[0]
         same = came in self.family.heads and self.family.heads[came].kind == wanted
         return str(came) if same else self.family.architecture(wanted)

@@ -44,6 +44,10 @@ Weights = Annotated[str | None, Option(metavar="balanced", help="Weigh labels in
 Patience = Annotated[
     int | None, Option(metavar="N", help="Stop after N epochs without a better score on a tenth set aside.")
 ]
+Auxiliary = Annotated[
+    float | None,
+    Option(metavar="X", help="Weight of a language model's loss beside the task's; default: 0.5 for GPT-1, else 0."),
+]
 Limit = Annotated[int | None, Option(metavar="N", help="Longest input in tokens; default: the model's.")]
 Set = Annotated[
     list[str] | None,
@@ -68,6 +72,7 @@ def finetune(
     dtype: Dtype = "auto",
     class_weights: Weights = None,
     patience: Patience = None,
+    auxiliary: Auxiliary = None,
     limit: Limit = None,
     overflow: Overflow = "truncate",
     set: Set = None,

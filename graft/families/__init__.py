@@ -61,6 +61,9 @@ class Family:
         rules: the backbone's tensors; ours begin with ``backbone.``, or ``head.`` for parts a head takes over.
         heads: published class -> head.
         frame: special tokens around one or two segments.
+        adapted: those that adapting to a task puts where the frame has none.
+        symmetric: a task in which the order of two texts does not matter has them read in both orders.
+        auxiliary: weight of a language model's loss beside a task's, where nothing is said.
         prefix: what files of a class with a head put before the backbone's names.
         backbone: the class that runs it.
         config_type: our Config, or one with what this family alone needs.
@@ -79,6 +82,9 @@ class Family:
     entries: Callable[[Config], dict[str, Any]] = lambda config: {}
     heads: Mapping[str, Grafting] = field(default_factory=dict)
     frame: Frame = field(default_factory=Frame)
+    adapted: Frame = field(default_factory=Frame)
+    symmetric: bool = False
+    auxiliary: float = 0.0
     prefix: str = ""
     backbone: type[Transformer] = Transformer
     config_type: type[Config] = Config

@@ -10,6 +10,7 @@ from typing import Any
 
 from graft import families
 from graft.families import Family, Published
+from graft.text import GPT
 from graft.weights import Rule, linear
 
 KEYS = {
@@ -87,4 +88,5 @@ FAMILY = Family(
         "GPT2ForQuestionAnswering": families.span(),
     },
     prefix="transformer.",
+    adapted=GPT,
 )

@@ -28,7 +28,7 @@ from graft.model.transformer import ROWS, Transformer
 from graft.text import Frame
 from graft.weights import Rule, linear
 
-DECODED = ("classify", "regress", "next")
+DECODED = ("classify", "regress", "choose", "next")
 """The heads that read the decoder's hidden states."""
 
 

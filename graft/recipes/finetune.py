@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ def finetune(
 
     Args:
         data: csv, tsv, jsonl (plain, .gz, .xz) or parquet with the task's columns.
-        task: "classify", "similarity" or "embed".
+        task: "classify", "pair", "choice", "similarity" or "embed".
         model: a folder, a name on the hub, or a loaded model (which is left as it is).
         strategy: "probe" (seconds) or "full" (best).
         eval: a file to measure on. Without it: the rows whose column `split` says test, else a fifth set aside by hash.
@@ -91,7 +92,7 @@ def finetune(
         limit: longest input in tokens.
         overflow: what happens to longer inputs: "truncate" (reported) or "error".
         watch: where notices and progress go; silent by default.
-        **plan: epochs, batch_size, learning_rate, warmup, seed, dtype, class_weights, patience (see
+        **plan: epochs, batch_size, learning_rate, warmup, seed, dtype, class_weights, patience, auxiliary (see
             `graft.recipes.adapt.Plan`), and the strategy's own settings (see its file in graft/transfer).
 
     Raises:
@@ -227,6 +228,7 @@ def _record(
         "seconds": round(done.seconds, 3),
         "rows_per_second": round(done.rows_per_second, 1),
         "truncated_tokens": {"train": done.truncated_tokens, "eval": judged.truncated_tokens},
+        "auxiliary": done.auxiliary,
         "found": done.found,
         "findings": findings.as_dict(),
         "plan": {name: getattr(plan, name) for name in Plan.__dataclass_fields__},
@@ -285,4 +287,4 @@ def _settings(model: Model, job: Task, record: Mapping[str, Any], loaded: Loaded
     kept = ("strategy", "model", "trained_on", "plan", "epochs", "found")
     made = {key: record[key] for key in kept} | {"data": loaded.path.name, "fingerprint": loaded.fingerprint}
     made["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return Settings(task=job.name, limit=model.settings.limit, overflow=model.settings.overflow, made=made)
+    return dataclasses.replace(model.settings, task=job.name, made=made)

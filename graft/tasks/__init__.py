@@ -66,6 +66,7 @@ class Task:
         head: the kind of head it needs.
         also: kinds of head that do as well in a model saved for this task.
         roles: the columns it reads.
+        symmetric: the order of a pair's texts does not matter.
         primary: the metric that decides between models.
         options: what `answer` can be told.
     """
@@ -74,6 +75,7 @@ class Task:
     head = ""
     also: tuple[str, ...] = ()
     roles: tuple[Role, ...] = ()
+    symmetric = False
     primary = ""
     options: tuple[str, ...] = ()
 

@@ -132,7 +132,8 @@ class ChoiceTask(Task):
         Raises:
             UsageError: the model cannot choose, or there are no choices, fewer than two, or two that are the same.
         """
-        if not isinstance(model.head, Choose | Regress):
+        stored = isinstance(model.head, Regress) and model.settings.task == self.name
+        if not (stored or isinstance(model.head, Choose)):
             raise UsageError(
                 f"{model.folder}: this model cannot choose; adapt one with `graft finetune DATA --task {self.name}`"
             )

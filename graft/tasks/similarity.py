@@ -36,6 +36,7 @@ class SimilarityTask(Task):
 
     name = "similarity"
     head = "regress"
+    symmetric = True
     primary = "spearman"
     roles = ROLES
 
