@@ -188,7 +188,8 @@ def _finetune(live: Model, base: str, rows: _Rows, plan: Plan, source: _Source) 
         )
         live.save(source.out, run_files(run))
         watch.note(
-            f"saved to {source.out}: look at report.html there; `graft run {job.name} TEXT --model {source.out}`"
+            f"saved to {source.out}: look at report.html there; "
+            f"`graft run {job.name} TEXT{job.words and ' '}{job.words} --model {source.out}`"
         )
     return Finetuned(
         model=live,

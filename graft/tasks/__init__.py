@@ -69,6 +69,8 @@ class Task:
         symmetric: the order of a pair's texts does not matter.
         primary: the metric that decides between models.
         options: what `answer` can be told.
+        words: what `graft run` needs beside a text, as an example.
+        python: a line of Python that asks an adapted model, where a text is not enough.
     """
 
     name = ""
@@ -78,6 +80,8 @@ class Task:
     symmetric = False
     primary = ""
     options: tuple[str, ...] = ()
+    words = ""
+    python = ""
 
     def read(self, table: Table, columns: Mapping[str, str]) -> tuple[list[Row], list[Reject]]:
         """Rows with a usable input and target, and those without."""

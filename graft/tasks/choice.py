@@ -45,6 +45,8 @@ class ChoiceTask(Task):
     also = ("regress",)
     primary = "accuracy"
     options = ("choices",)
+    words = "--choices 'this|that'"
+    python = 'graft.run("choice", ["A question?"], model=model, choices=["this", "that"])'
     roles = (
         Role(name="question", aliases=("query", "stem", "prompt")),
         Role(name="context", aliases=("story", "passage", "article", "paragraph", "document"), required=False),

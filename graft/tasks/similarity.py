@@ -28,6 +28,9 @@ PAIR = (
 )
 """The columns of two texts, whatever is asked of them."""
 
+WORDS, PYTHON = '--with "Another text"', 'model(("A text", "Another text"))'
+"""How a model that reads two texts is asked."""
+
 ROLES = (*PAIR, Role(name="score", aliases=("similarity", "label", "target")))
 
 
@@ -37,6 +40,7 @@ class SimilarityTask(Task):
     name = "similarity"
     head = "regress"
     symmetric = True
+    words, python = WORDS, PYTHON
     primary = "spearman"
     roles = ROLES
 

@@ -82,6 +82,7 @@ def test_pairs_from_rows_to_answers(graft: Run, related: Path, pairs: Path):
         "probabilities",
         "truncated_tokens",
     }
+    assert "graft run pair 'My parcel never arrived' --with \"Another text\"" in (related / "README.md").read_text()
     assert 'model(("A text", "Another text"))' in (related / "README.md").read_text()
 
 
