@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +111,12 @@ class Model(nn.Module):
         """
         groups = [self.orders(text) for text in texts]
         encodings = self.encode([one for group in groups for one in group])
-        outputs = iter(self._outputs(encodings, progress))
-        cuts = iter([encoding.truncated_tokens for encoding in encodings])
-        read = [(sum(next(outputs) for _ in group), max(next(cuts) for _ in group)) for group in groups]
-        return [output for output, _ in read], [cut for _, cut in read]  # type: ignore[misc]
+        outputs, cut = self._outputs(encodings, progress), [encoding.truncated_tokens for encoding in encodings]
+        if len(encodings) > len(groups):
+            starts = [0, *accumulate(map(len, groups))]
+            outputs = [torch.stack(outputs[start:end]).sum(0) for start, end in pairwise(starts)]
+            cut = [cut[start] for start in starts[:-1]]
+        return outputs, cut
 
     def orders(self, text: Text) -> tuple[Text, ...]:
         """What is read of one text: a pair in both orders, where the settings say so."""

@@ -114,7 +114,9 @@ class Task:
 
     def outputs(self, model: Model, rows: Sequence[Row], progress: Progress | None = None) -> Outputs:
         """What the model gives for rows; their targets do not matter."""
-        outputs, cut = model.read([text for row in rows for text in self.sequences(row)], progress)
+        texts = [text for row in rows for text in self.sequences(row)]
+        reads = sum(len(model.orders(text)) for text in texts)
+        outputs, cut = model.read(texts, progress and _in_rows(progress, len(rows), reads))
         return Outputs(values=torch.stack(outputs).float(), truncated_tokens=sum(cut))
 
     def measure(self, head: Head, values: Any, rows: Sequence[Row]) -> dict[str, Interval]:
@@ -134,6 +136,19 @@ class Task:
             UsageError: the model cannot do this task, or not on such inputs.
         """
         raise NotImplementedError
+
+
+def _in_rows(progress: Progress, rows: int, sequences: int) -> Progress:
+    """Progress in rows, told in sequences."""
+    done = told = 0
+
+    def advance(count: int) -> None:
+        nonlocal done, told
+        done += count
+        progress(done * rows // sequences - told)
+        told = done * rows // sequences
+
+    return advance
 
 
 def answered(model: Model, inputs: Sequence[Text], progress: Progress | None = None) -> list[Answer]:

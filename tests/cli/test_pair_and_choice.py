@@ -138,6 +138,21 @@ def test_choices_from_rows_to_answers(graft: Run, chooser: Path, questions: Path
     assert "<h2" in (chooser / "report.html").read_text()
 
 
+def test_a_decoder_that_chooses(graft: Run, tiny: Callable[..., Any], questions: Path, tmp_path: Path):
+    """Its published class gives one number; graft.json says what the number is for."""
+    base = tiny("gpt2", vocab_size=258).folder
+    words = ("--task", "choice", "--model", base, "--eval", questions, "--epochs", "1", "--dtype", "float32")
+    done = graft("finetune", questions, *words, "--out", "m", "--json")
+    assert done.code == 0, done.err
+    assert "texts are read as _start_ text _delimiter_ text _classify_; 3 new tokens" in done.err
+    again = graft("evaluate", "m", questions, "--dtype", "float32", "--json").json
+    assert again["task"] == "choice"
+    assert again["metrics"]["accuracy"] == done.json["metrics"]["accuracy"]
+    (tmp_path / "new.csv").write_text("question,choice0,choice1\nwhich a,a,b\n")
+    [answer] = graft("run", "choice", "new.csv", "--model", "m", "--json").lines
+    assert list(answer["probabilities"]) == ["a", "b"]
+
+
 def test_choices_that_cannot_be(graft: Run, base: Path, chooser: Path, questions: Path, tmp_path: Path):
     graft("run", "choice", "which b", "--model", chooser).failed(2, "0 choices", "--choices 'a|b|c'")
     graft("run", "choice", "which b", "--choices", "a", "--model", chooser).failed(2, "expected at least two")
