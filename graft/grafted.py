@@ -338,15 +338,8 @@ class Model(nn.Module):
             published=self.published,
             backbone=self.backbone,
             head=head | (self.head.own() if self.head else {}),
-            options=self._options(architecture),
+            options=self.head.options() if self.head else {},
         )
-
-    def _options(self, architecture: str) -> dict[str, Any]:
-        """What the published class must know of the head; numbers for choices are a regression to it."""
-        if self.head is None:
-            return {}
-        own = architecture in self.family.heads and self.family.heads[architecture].kind != self.head.kind == "choose"
-        return {"labels": ("score",), "problem": "regression"} if own else self.head.options()
 
     def _published_kind(self, kind: str) -> str:
         """The kind of the published class that holds a head; not every family has one for choices."""

@@ -285,9 +285,12 @@ def label_names(published: Published) -> tuple[str, ...]:
 
 
 def publish_labels(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The way back: entries of config.json for a classifier's labels."""
+    """The way back: entries of config.json for a classifier's labels; a head without labels is a regression."""
     names = {ours: theirs for theirs, ours in PROBLEMS.items()}
-    return {**publish_names(options), "problem_type": names[options["problem"]]}
+    return {
+        **publish_names({"labels": ("score",), **options}),
+        "problem_type": names[options.get("problem", "regression")],
+    }
 
 
 def publish_names(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -130,10 +130,12 @@ def adapt(model: Model, task: Task, rows: Sequence[Row], plan: Plan, watch: Watc
         raise DataError("there are no rows to learn from")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
-        weight, published = _auxiliary(model, task, strategy, plan), model.head
+        weight = _auxiliary(model, task, strategy, plan)
         _transform(model, task, strategy, watch)
+        objective = Objective(language(model, weight) if weight else None)
+        if weight:
+            watch.note(f"auxiliary: {weight:g} x a language model's loss on the same texts is added to the task's")
         model.graft(task.head, **task.learn(rows))
-        objective = Objective(language(model, weight, published) if weight else None)
         examples, cut = task.examples(model, rows)
         _weigh(model, examples, plan)
         done = Adapted(rows=len(rows), truncated_tokens=cut, auxiliary=weight)

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from graft import heads
 from graft.batch import Packed
 from graft.errors import UsageError
 from graft.grafted import Model
-from graft.heads import FillMask, Head, PredictNext
+from graft.heads import PredictNext
 from graft.model.mixture import balance_loss
 from graft.train.example import Example, head_loss, packed
 from graft.train.vocabulary import widened
@@ -145,13 +144,14 @@ class Objective(nn.Module):
         return [] if self.language is None else self.language.groups(model)
 
 
-def language(model: Model, weight: float, published: Head | None) -> Language:
+def language(model: Model, weight: float) -> Language:
     """A language model on a model's backbone, its head the published one, else a fresh one that shares the embedding.
 
+    The model is left with a head that waits for the task's to take its place.
+
     Args:
-        model: whose backbone and tokenizer it shares.
+        model: whose backbone and tokenizer it shares, as it came or with a grown vocabulary.
         weight: factor on its loss.
-        published: the head the model came with.
 
     Raises:
         UsageError: the family neither reads from left to right nor fills masks, or there is no mask to fill.
@@ -162,7 +162,6 @@ def language(model: Model, weight: float, published: Head | None) -> Language:
             f"{family.name} models have no auxiliary language-model loss: they neither tell the next token nor fill "
             "masks here; leave auxiliary out"
         )
-    head = _head(model, kind, published).to(dtype=model.dtype, device=model.device)
     frame, named = model.tokenizer.frame, model.tokenizer.special_tokens
     if kind == "mask" and "mask_token" not in named:
         raise UsageError(
@@ -170,22 +169,16 @@ def language(model: Model, weight: float, published: Head | None) -> Language:
         )
     names = {*named.values(), *frame.start, *frame.between, *frame.end}
     mask = model.tokenizer.token_id("mask_token") if kind == "mask" else None
-    return Language(head, weight, mask, sorted(model.tokenizer.token_id(name) for name in names))
+    return Language(_head(model, kind), weight, mask, sorted(model.tokenizer.token_id(name) for name in names))
 
 
-def _head(model: Model, kind: str, published: Head | None) -> PredictNext:
-    embedding = model.backbone.token_embedding
-    if isinstance(published, PredictNext) and published.kind == kind:
-        if len(published.output.weight) == len(embedding.weight) and kind == "mask":
-            return published
-        head = heads.make(kind, published.options(), embedding)
-        heads.initialize(head, model.backbone.config.initializer_range)
+def _head(model: Model, kind: str) -> PredictNext:
+    """The published head if there is one, grown with the vocabulary; else a fresh one."""
+    published = model.head if model.head is not None and model.head.kind == kind else None
+    model.graft(kind, **({"tied": True} if published is None else published.options()))
+    head = model.head
+    assert isinstance(head, PredictNext)
+    if published is not None:
         new = head.state_dict()
-        grown = {name: widened(tensor, new[name]) for name, tensor in published.own().items()}
-        head.load_state_dict(grown, strict=False)
-    else:
-        options = model.family.heads[model.family.architecture(kind)].options(model.published)
-        head = heads.make(kind, {**options, "tied": True}, embedding)
-        heads.initialize(head, model.backbone.config.initializer_range)
-    assert isinstance(head, PredictNext | FillMask)
+        head.load_state_dict({name: widened(old, new[name]) for name, old in published.own().items()}, strict=False)
     return head

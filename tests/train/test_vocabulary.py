@@ -98,6 +98,6 @@ def test_a_language_head_of_its_own_grows_along(tiny: Callable[..., Any]):
     assert published is not None
     old = published.own()["output.weight"]
     grow(model)
-    head = language(model, 0.5, published).head
+    head = language(model, 0.5).head
     assert head.output.weight.shape[0] == 260
     assert torch.equal(head.output.weight[:258], old)
