@@ -107,7 +107,8 @@ class Task:
         examples, cut = [], 0
         for row, own in zip(rows, texts, strict=True):
             parts = [next(encodings) for _ in own]
-            cut += sum(part.truncated_tokens for part in parts)
+            orders = len(own) // len(self.sequences(row))
+            cut += sum(part.truncated_tokens for part in parts) // orders
             ids, types = tuple(part.ids for part in parts), tuple(part.types for part in parts)
             examples.append(Example(ids, types, self.target(row, model.head), row.line))
         return examples, cut
