@@ -130,6 +130,38 @@ def test_a_step_in_parts_is_the_same_step(tiny: Callable[..., Any]):
     assert reached[0] == pytest.approx(reached[1], rel=1e-4)
 
 
+def test_tagged_rows_count_by_their_targets(tiny: Callable[..., Any]):
+    """Also where rows have several targets, a step in parts is the same step."""
+    reached = []
+    for tokens in (1, 100):
+        torch.manual_seed(2)
+        model = without_dropout(load(tiny("gpt2-lm").folder, "float32"))
+        objective = Objective(language(model, 0.5))
+        model.graft("tag", labels=("a", "b"))
+        without_dropout(model)
+        targets = [((0, 1, 3), [1, 0, 1]), ((4,), [0])]
+        rows = [
+            Example((ids,), (None,), torch.tensor(given), 1, places=places)
+            for ids, (places, given) in zip(SEQUENCES, targets, strict=False)
+        ]
+        schedule = Schedule(epochs=1, batch_size=2, tokens=tokens)
+        step = next(train(model, rows, AdamW(Full().begin(model)), schedule, objective))
+        reached.append((step.loss, step.gradient_norm))
+    assert reached[0] == pytest.approx(reached[1], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["distilbert", "xlm_roberta-mask", "qwen2", "mistral-lm", "mixtral", "qwen2_moe-lm", "gpt2-classify", "llama-tied"],
+)
+def test_every_family_that_can_learns_beside_it(tiny: Callable[..., Any], name: str):
+    model, done = run(tiny(name).folder, auxiliary=0.5)
+    assert done.auxiliary == 0.5
+    assert all(step["loss"] < 100 for step in done.steps)
+    assert model.answer("aab").label in ("x", "y")  # type: ignore[union-attr]
+    assert {key.partition(".")[0] for key in model.state_dict()} == {"backbone", "head"}
+
+
 def test_logits_in_pieces_are_the_same(tiny: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
     found = []
     for chunk in (objectives.CHUNK, 4):
