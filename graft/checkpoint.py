@@ -33,20 +33,9 @@ CONFIG_BYTES = 16 * 2**20
 SHARD_BYTES = 5 * 10**9
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 KEPT = (
-    "pad_token_id",
-    "bos_token_id",
-    "eos_token_id",
-    "cls_token_id",
-    "sep_token_id",
-    "unk_token_id",
-    "mask_token_id",
-    "decoder_start_token_id",
-    "tie_word_embeddings",
-    "scale_decoder_outputs",
-    "classifier_dropout",
-    "summary_last_dropout",
-    "mem_len",
-    "reuse_len",
+    *(f"{role}_token_id" for role in ("pad", "bos", "eos", "cls", "sep", "unk", "mask", "decoder_start")),
+    *("tie_word_embeddings", "scale_decoder_outputs", "classifier_dropout", "summary_last_dropout"),
+    *("mem_len", "reuse_len"),
 )
 """Entries of a published configuration handed on as they are. Nothing else is copied from an untrusted file."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +98,30 @@ class Model(nn.Module):
             DataError: an input is not text, or does not fit where the overflow rule is "error".
         """
         single = isinstance(texts, str) or (isinstance(texts, tuple) and len(texts) == 2)
-        encodings = self.encode([texts] if single else texts)  # type: ignore[list-item]
         head = self._needs_head("answer")
-        outputs = self._outputs(encodings, progress)
-        cut = [encoding.truncated_tokens for encoding in encodings]
+        outputs, cut = self.read([texts] if single else texts, progress)  # type: ignore[list-item]
         join = torch.cat if head.per_token else torch.stack
         answers = head.decode(join(outputs), cut) if outputs else []
         return answers[0] if single else answers
+
+    def read(self, texts: Sequence[Text], progress: Progress | None = None) -> tuple[list[Tensor], list[int]]:
+        """The head's output for each text, and how many of its tokens were not read.
+
+        Where the settings say so a pair is read in both orders, and what the head makes of them is added up.
+        """
+        groups = [self.orders(text) for text in texts]
+        encodings = self.encode([one for group in groups for one in group])
+        outputs, cut = self._outputs(encodings, progress), [encoding.truncated_tokens for encoding in encodings]
+        if len(encodings) > len(groups):
+            starts = [0, *accumulate(map(len, groups))]
+            outputs = [torch.stack(outputs[start:end]).sum(0) for start, end in pairwise(starts)]
+            cut = [cut[start] for start in starts[:-1]]
+        return outputs, cut
+
+    def orders(self, text: Text) -> tuple[Text, ...]:
+        """What is read of one text: a pair in both orders, where the settings say so."""
+        both = self.settings.both_orders and isinstance(text, tuple)
+        return (text, (text[1], text[0])) if both else (text,)
 
     def encode(self, texts: Sequence[Text]) -> list[Encoding]:
         """Texts as token ids in the family's frame, cut to the model's limit as its overflow rule says."""
@@ -185,8 +203,10 @@ class Model(nn.Module):
     def _outputs(
         self, encodings: Sequence[Encoding], progress: Progress | None = None, head: Head | None = None
     ) -> list[Tensor]:
-        ids = [encoding.ids for encoding in encodings]
-        return self._run(ids, [encoding.types for encoding in encodings], head or self.head, progress)
+        ids, start, asked = [encoding.ids for encoding in encodings], None, head or self.head
+        if self.backbone.decoder is not None and asked is not None and asked.kind == "next":
+            start = [[self.backbone.config.start_token]] * len(ids)  # type: ignore[attr-defined]
+        return self._run(ids, [encoding.types for encoding in encodings], asked, progress, decoder=start)
 
     def _run(
         self,
@@ -240,7 +260,7 @@ class Model(nn.Module):
         Raises:
             ModelError: the family is published with no such head, or with one that reads another kind of backbone.
         """
-        wanted = "classify" if kind == "regress" else kind
+        wanted = self._published_kind(kind)
         body: dict[str, Any] = {}
         decodes = True
         if kind != "embed":
@@ -292,11 +312,7 @@ class Model(nn.Module):
 
     def _golden_outputs(self, inputs: Sequence[Text]) -> list[Tensor]:
         """One row of numbers for each input; where a model gives a row for each token, one number sums it up."""
-        encodings, start = self.encode(inputs), None
-        if self.backbone.decoder is not None and self.head is not None and self.head.kind == "next":
-            start = [[self.backbone.config.start_token]] * len(encodings)  # type: ignore[attr-defined]
-        ids, types = [one.ids for one in encodings], [one.types for one in encodings]
-        outputs = (output.float() for output in self._run(ids, types, self.head, decoder=start))
+        outputs = (output.float() for output in self.read(inputs)[0])
         return [output.logsumexp(-1) if output.dim() > 1 else output.reshape(-1) for output in outputs]
 
     def save(self, folder: str | Path, files: Mapping[str, str] | None = None) -> Path:
@@ -346,12 +362,17 @@ class Model(nn.Module):
             options=self.head.options() if self.head else {},
         )
 
+    def _published_kind(self, kind: str) -> str:
+        """The kind of the published class that holds a head; not every family has one for choices."""
+        kinds = {grafting.kind for grafting in self.family.heads.values()}
+        return "classify" if kind == "regress" or (kind == "choose" and kind not in kinds) else kind
+
     def _architecture(self) -> str:
         """The published class to save as: the one the model came as, where its head is of that kind."""
         kind = self.head.kind if self.head else "embed"
         if kind == "embed":
             return (self.family.encoder if self.backbone.decoder is None else "") or self.family.bare
-        wanted = "classify" if kind == "regress" else kind
+        wanted = self._published_kind(kind)
         came = (self.published.get("architectures") or [""])[0]
         same = came in self.family.heads and self.family.heads[came].kind == wanted
         return str(came) if same else self.family.architecture(wanted)

@@ -42,6 +42,8 @@ class Settings:
         template: the words around a text, with {} in its place, for models that read and write text.
         longest: the most tokens such a model writes.
         overflow: "truncate" reads the beginning and reports the rest; "error" refuses.
+        both_orders: a pair is read in both orders, and what the head makes of them is added (Radford et al. 2018,
+            section 3.3).
         made: how it came to be: strategy, base model, data fingerprint, seed, versions.
         golden: inputs and outputs to replay.
     """
@@ -51,6 +53,7 @@ class Settings:
     template: str | None = None
     longest: int | None = None
     overflow: Literal["truncate", "error"] = "truncate"
+    both_orders: bool = False
     made: dict[str, Any] = field(default_factory=dict)
     golden: Golden | None = None
 
@@ -75,6 +78,7 @@ def read(folder: Path) -> Settings:
             template=content.get("template"),
             longest=content.get("longest"),
             overflow=content.get("overflow", "truncate"),
+            both_orders=content.get("both_orders", False),
             made=dict(content.get("made", {})),
             golden=_golden(golden) if golden else None,
         )
@@ -94,6 +98,8 @@ def _check(settings: Settings) -> None:
             raise ValueError(f"{name} is {count!r:.60}, expected a number of tokens")
     if template is not None and not (isinstance(template, str) and template.count("{}") == 1):
         raise ValueError(f"template is {template!r:.60}, expected a text with one {{}}")
+    if not isinstance(settings.both_orders, bool):
+        raise ValueError(f"both_orders is {settings.both_orders!r:.60}, expected true or false")
     if overflow not in ("truncate", "error"):
         raise ValueError(f"overflow is {overflow!r:.60}, expected 'truncate' or 'error'")
 

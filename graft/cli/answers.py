@@ -25,6 +25,9 @@ SHOWN = 12
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
+PARTS = ("question", "context")
+"""The two texts of a choice."""
+
 
 class Sink:
     """Where answers go; counts them, and what was not read of their texts."""
@@ -151,6 +154,9 @@ def _kind(out: str, task: str) -> str:
 def about(item: Item) -> dict[str, Any]:
     """The text of an answer, and its line."""
     line = {} if item.line is None else {"line": item.line}
+    if item.choices:
+        asked = {"question": item.text} if isinstance(item.text, str) else dict(zip(PARTS, item.text, strict=True))
+        return {**line, **asked}
     if isinstance(item.text, tuple):
         return {**line, "sentence1": item.text[0], "sentence2": item.text[1]}
     return {**line, "text": item.text}

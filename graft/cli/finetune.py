@@ -23,7 +23,9 @@ from graft.cli.options import (
 from graft.cli.output import write, write_json, write_metrics
 
 Data = Annotated[str, Argument(metavar="DATA", help="csv, tsv, jsonl (also .gz, .xz) or parquet.")]
-TaskName = Annotated[str, Option(metavar="TASK", help="classify, similarity, embed, summarize or translate.")]
+TaskName = Annotated[
+    str, Option(metavar="TASK", help="classify, pair, choice, similarity, embed, summarize or translate.")
+]
 Base = Annotated[
     str | None,
     Option(metavar="REF", help="A folder, or a name on the hub; default: sentence-transformers/all-MiniLM-L6-v2."),
@@ -43,6 +45,10 @@ Seed = Annotated[int | None, Option(metavar="N", help="Of everything random; def
 Weights = Annotated[str | None, Option(metavar="balanced", help="Weigh labels inversely to how often they occur.")]
 Patience = Annotated[
     int | None, Option(metavar="N", help="Stop after N epochs without a better score on a tenth set aside.")
+]
+Auxiliary = Annotated[
+    float | None,
+    Option(metavar="X", help="Weight of a language model's loss beside the task's; default: 0.5 for GPT-1, else 0."),
 ]
 Limit = Annotated[int | None, Option(metavar="N", help="Longest input in tokens; default: the model's.")]
 Template = Annotated[
@@ -72,6 +78,7 @@ def finetune(
     dtype: Dtype = "auto",
     class_weights: Weights = None,
     patience: Patience = None,
+    auxiliary: Auxiliary = None,
     limit: Limit = None,
     overflow: Overflow = "truncate",
     template: Template = None,

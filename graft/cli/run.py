@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from graft.heads import Answer
     from graft.recipes.watch import Watch
 
-TaskName = Annotated[str, Argument(metavar="TASK", help="classify, similarity, embed, summarize or translate.")]
+TaskName = Annotated[
+    str, Argument(metavar="TASK", help="classify, pair, choice, similarity, embed, summarize or translate.")
+]
 Given = Annotated[
     str | None,
     Argument(metavar="TEXT | FILE | -", help="A text; a .txt, .csv, .tsv, .jsonl or .parquet file; - for stdin."),
@@ -32,6 +34,8 @@ Template = Annotated[
     str | None, Option(metavar="TEXT", help='With --labels: a sentence for them; default: "This text is about {}."')
 ]
 Other = Annotated[str | None, Option("--with", metavar="TEXT", help="The text to compare with.")]
+Context = Annotated[str | None, Option(metavar="TEXT", help="For choice: what the question is about.")]
+Choices = Annotated[str | None, Option(metavar="A|B|C", help="For choice: the choices, with | between.")]
 Column = Annotated[str | None, Option(metavar="NAME", help="The column of the file that holds the texts.")]
 Out = Annotated[str | None, Option(metavar="FILE", help="Write the answers to a .jsonl, .csv or .tsv file.")]
 
@@ -43,6 +47,8 @@ def run(
     labels: Labels = None,
     template: Template = None,
     other: Other = None,
+    context: Context = None,
+    choices: Choices = None,
     column: Column = None,
     columns: Columns = None,
     encoding: Encoding = None,
@@ -56,15 +62,16 @@ def run(
     """Do a task on texts: one, a file of them, or standard input."""
     check_name("task", task, "tasks")
     names = [name.strip() for word in labels or () for name in word.split(",")]
-    _check_options(task, names, template, other)
+    _check_options(task, names, template, other, context, choices)
     reference, chosen = model or _default_model(task, names), _columns(columns, column)
     from graft.cli import answers, texts
 
     watch = watching(quiet)
     reading = texts.Reading(
         watch=watch,
-        pairs=task == "similarity",
-        other=other,
+        task=task,
+        other=other if context is None else context,
+        choices=tuple(choice.strip() for choice in choices.split("|")) if choices is not None else (),
         columns=chosen,
         encoding=encoding,
         max_rejects=max_rejects,
@@ -90,7 +97,8 @@ def _answered(
     given = {name: value for name, value in options.items() if value is not None}
     with watch.bar(task, found.total or 0, "texts") as bar:
         for items in found.chunks:
-            yield items, recipe(task, [item.text for item in items], model=opened, **given)
+            own: dict[str, Any] = {"choices": [item.choices for item in items]} if task == "choice" else {}
+            yield items, recipe(task, [item.text for item in items], model=opened, **given, **own)
             bar.advance(len(items))
 
 
@@ -102,20 +110,25 @@ def _visible(watch: Watch, found: Found, out: str | None) -> Watch:
     return watch if clear else Watch(quiet=True)
 
 
-def _check_options(task: str, names: list[str], template: str | None, other: str | None) -> None:
+def _check_options(
+    task: str, names: list[str], template: str | None, other: str | None, context: str | None, choices: str | None
+) -> None:
+    if task != "choice" and (context is not None or choices is not None):
+        raise UsageError(f"--context and --choices are for choice, not for {task}")
     if names and task != "classify":
         raise UsageError(f"--labels is for classify, not for {task}")
     if template is not None and not names:
         raise UsageError("--template goes with --labels, the names to choose from")
-    if other is not None and (names or task == "embed"):
+    if other is not None and (names or task in ("embed", "choice")):
         raise UsageError(f"--with is for tasks on two texts; {'--labels' if names else task} reads one at a time")
 
 
 def _default_model(task: str, names: list[str]) -> str:
-    if task == "classify" and not names:
+    if task in ("classify", "pair", "choice") and not names:
+        names_too = "or --labels a,b,c to choose from these names without training"
         raise UsageError(
-            "classify needs a model: give --model DIR, one that `graft finetune` made, "
-            "or --labels a,b,c to choose from these names without training"
+            f"{task} needs a model: give --model DIR, one that `graft finetune` made"
+            + (f", {names_too}" if task == "classify" else f" with --task {task}")
         )
     from graft.hub.wheels import ENCODER
 

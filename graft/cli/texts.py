@@ -29,10 +29,11 @@ TABLES = (*DELIMITED, *JSON_LINES, ".parquet")
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One text to answer, and the line it came from, where it came from a file."""
+    """One text to answer, the line it came from, where it came from a file, and what there is to choose from."""
 
     text: Text
     line: int | None = None
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +41,9 @@ class Reading:
     """How the texts are to be found.
 
     Attributes:
-        pairs: the task compares two texts.
+        task: whose columns a table has.
         other: a second text to put beside each.
+        choices: what each text, a question, gives to choose from.
         columns: role -> column of a table, where the names do not say.
         encoding: of files and of standard input, if not UTF-8.
         max_rejects: rows of a table that may be unusable.
@@ -50,8 +52,9 @@ class Reading:
     """
 
     watch: Watch
-    pairs: bool = False
+    task: str = "classify"
     other: str | None = None
+    choices: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     encoding: str | None = None
     max_rejects: int = 0
@@ -82,7 +85,7 @@ def find(given: str | None, reading: Reading) -> Found:
     kind = file_kind(given)
     if kind is None:
         _refuse_options_of_files(reading)
-        return Found([[Item(_beside(given, reading.other))]], 1, single=True)
+        return Found([[_item(given, None, reading)]], 1, single=True)
     items = _lines(Path(given), reading) if kind == ".txt" else _rows(Path(given), reading)
     if not items:
         raise DataError(f"{given}: there is no text in it")
@@ -117,18 +120,26 @@ def _refuse_options_of_files(reading: Reading) -> None:
         raise UsageError(f"{options} are for files; this is a single text")
 
 
-def _beside(text: str, other: str | None) -> Text:
-    return text if other is None else (text, other)
+def _item(text: str, line: int | None, reading: Reading) -> Item:
+    return Item(text if reading.other is None else (text, reading.other), line, reading.choices)
 
 
 def _rows(path: Path, reading: Reading) -> list[Item]:
-    """The rows of a table that have what the task reads."""
+    """The rows of a table that have what the task reads.
+
+    Raises:
+        UsageError: the table has choices, and so has the user.
+    """
     from graft import tasks
     from graft.recipes.rows import load_rows
 
-    both = reading.pairs and reading.other is None
+    if reading.task == "choice" and (reading.choices or reading.other is not None):
+        raise UsageError(f"{path}: choices and contexts of a table are columns; leave --choices and --context out")
+    alone = reading.task not in ("similarity", "pair", "choice") or (
+        reading.task != "choice" and reading.other is not None
+    )
     loaded = load_rows(
-        tasks.find("similarity" if both else "classify"),
+        tasks.find("classify" if alone else reading.task),
         path,
         columns=reading.columns,
         encoding=reading.encoding,
@@ -137,8 +148,10 @@ def _rows(path: Path, reading: Reading) -> list[Item]:
         labelled=False,
         watch=reading.watch,
     )
+    if reading.task == "choice":
+        return [Item(row.inputs[0], row.line, tuple(map(str, row.inputs[1:]))) for row in loaded.rows]
     texts = ((text, row.line) for row in loaded.rows for text in row.inputs)
-    return [Item(text if isinstance(text, tuple) else _beside(text, reading.other), line) for text, line in texts]
+    return [Item(text, line) if isinstance(text, tuple) else _item(text, line, reading) for text, line in texts]
 
 
 def _lines(path: Path, reading: Reading) -> list[Item]:
@@ -151,7 +164,7 @@ def _lines(path: Path, reading: Reading) -> list[Item]:
         _, texts = decoded(path, packing, reading.encoding)
         lines = list(split(path, texts))
     numbered = ((number, line.rstrip("\r")) for number, line in enumerate(lines, 1) if line.strip())
-    items = [Item(_beside(line, reading.other), number) for number, line in numbered]
+    items = [_item(line, number, reading) for number, line in numbered]
     reading.watch.note(f"{path}: {len(lines):,} lines, each a text{_blank(len(lines) - len(items))}")
     return items
 
@@ -165,7 +178,7 @@ def _standard_input(reading: Reading) -> Iterator[list[Item]]:
     number = blank = 0
     for lines in _arriving(reading.encoding or "utf-8-sig"):
         numbered = ((place, line.rstrip("\r")) for place, line in enumerate(lines, number + 1) if line.strip())
-        items = [Item(_beside(line, reading.other), place) for place, line in numbered]
+        items = [_item(line, place, reading) for place, line in numbered]
         number, blank = number + len(lines), blank + len(lines) - len(items)
         if items:
             yield items

@@ -6,6 +6,7 @@ import difflib
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from graft.data.table import Table
 from graft.errors import DataError, UsageError, nearest
@@ -68,6 +69,21 @@ def described(chosen: Mapping[str, str]) -> str:
     'text=body, label=label'
     """
     return ", ".join(f"{role}={column}" for role, column in chosen.items())
+
+
+def text_fault(row: Mapping[str, Any], columns: Mapping[str, str], roles: Iterable[str]) -> str:
+    """Why the texts that play these roles in a row cannot be read; "" where they can.
+
+    >>> text_fault({"body": " "}, {"text": "body"}, ["text"])
+    "'body' is empty"
+    """
+    for column in (columns[role] for role in roles):
+        text = row.get(column)
+        if not isinstance(text, str):
+            return f"{column!r} is {'missing' if text is None else 'not text'}"
+        if not text.strip():
+            return f"{column!r} is empty"
+    return ""
 
 
 def _as_given(table: Table, roles: Sequence[Role], given: Mapping[str, str]) -> dict[str, str]:

@@ -69,6 +69,9 @@ class Family:
         rules: the backbone's tensors; ours begin with ``backbone.``, or ``head.`` for parts a head takes over.
         heads: published class -> head.
         frame: special tokens around one or two segments.
+        adapted: those that adapting to a task puts where the frame has none.
+        symmetric: a task in which the order of two texts does not matter has them read in both orders.
+        auxiliary: weight of a language model's loss beside a task's, where nothing is said.
         prefix: what files of a class with a head put before the backbone's names.
         backbone: the class that runs it.
         config_type: our Config, or one with what this family alone needs.
@@ -88,6 +91,9 @@ class Family:
     entries: Callable[[Config], dict[str, Any]] = lambda config: {}
     heads: Mapping[str, Grafting] = field(default_factory=dict)
     frame: Frame = field(default_factory=Frame)
+    adapted: Frame = field(default_factory=Frame)
+    symmetric: bool = False
+    auxiliary: float = 0.0
     prefix: str = ""
     backbone: type[Transformer] = Transformer
     config_type: type[Config] = Config
@@ -292,9 +298,9 @@ def label_names(published: Published) -> tuple[str, ...]:
 
 
 def publish_labels(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The way back: entries of config.json for a classifier's labels."""
-    names = {ours: theirs for theirs, ours in PROBLEMS.items()}
-    return {**publish_names(options), "problem_type": names[options["problem"]]}
+    """The way back: entries of config.json for a classifier's labels; a head without labels is a regression."""
+    said = next(theirs for theirs, ours in PROBLEMS.items() if ours == options.get("problem", "regression"))
+    return {**publish_names({"labels": ("score",), **options}), "problem_type": said}
 
 
 def publish_names(options: Mapping[str, Any]) -> dict[str, Any]:

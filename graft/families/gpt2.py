@@ -10,6 +10,7 @@ from typing import Any
 
 from graft import families
 from graft.families import Family, Published
+from graft.text import GPT
 from graft.weights import Rule, linear
 
 KEYS = {
@@ -60,8 +61,7 @@ RULES = [
     *linear("h.{n}.mlp.c_fc", f"{_BLOCK}.feed_forward.up", transposed=True),
     *linear("h.{n}.mlp.c_proj", f"{_BLOCK}.feed_forward.down", transposed=True),
     *linear("ln_f", "backbone.final_norm"),
-    Rule("h.{n}.attn.bias", None),
-    Rule("h.{n}.attn.masked_bias", None),
+    *(Rule(f"h.{{n}}.attn.{mask}", None) for mask in ("bias", "masked_bias")),
 ]
 
 
@@ -89,4 +89,5 @@ FAMILY = Family(
         "GPT2ForQuestionAnswering": families.span(),
     },
     prefix="transformer.",
+    adapted=GPT,
 )

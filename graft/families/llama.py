@@ -9,6 +9,7 @@ from graft import families
 from graft.errors import ModelError, nearest
 from graft.families import Family, Grafting, Published
 from graft.model.config import Config, Rotary
+from graft.text import GPT
 from graft.weights import Rule, linear
 
 KEYS: dict[str, str | tuple[str, ...]] = {
@@ -147,4 +148,5 @@ FAMILY = Family(
     rules=RULES,
     heads=heads("Llama", "transformer."),
     prefix="model.",
+    adapted=GPT,
 )

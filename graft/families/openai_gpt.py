@@ -6,6 +6,7 @@ from typing import Any
 
 from graft import families
 from graft.families import Family, Grafting, Published, gpt2
+from graft.text import GPT
 from graft.weights import Rule, linear
 
 _BLOCK = "backbone.blocks.{n}"
@@ -54,4 +55,7 @@ FAMILY = Family(
         "OpenAIGPTForSequenceClassification": families.LAST_TOKEN,
     },
     prefix="transformer.",
+    adapted=GPT,
+    symmetric=True,
+    auxiliary=0.5,
 )

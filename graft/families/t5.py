@@ -27,7 +27,7 @@ from graft.model.transformer import ROWS, Transformer
 from graft.text import Frame
 from graft.weights import Rule, linear
 
-DECODED = ("classify", "regress", "next", "span")
+DECODED = ("classify", "regress", "choose", "next", "span")
 """The heads that read the decoder's hidden states."""
 
 

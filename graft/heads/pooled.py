@@ -113,8 +113,17 @@ class Regress(Pooled):
         self.labels = tuple(labels)
 
     def loss(self, output: Tensor, target: Tensor, sizes: Sequence[int] = ()) -> Tensor:
-        """Mean squared error against (B,) numbers."""
-        return F.mse_loss(output[:, 0], target.to(output.dtype))
+        """Mean squared error against (B,) numbers.
+
+        Args:
+            output: (N, 1), one number for each sequence.
+            target: (B,).
+            sizes: how many sequences each row has, where a row is their sum (a pair read in both orders).
+        """
+        scores = output[:, 0]
+        if len(scores) != len(target):
+            scores = torch.stack([part.sum() for part in torch.split(scores, list(sizes))])
+        return F.mse_loss(scores, target.to(output.dtype))
 
     def decode(self, output: Tensor, truncated: Sequence[int]) -> list[Answer]:
         """One score for each sequence."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,14 +17,17 @@ from graft import checkpoint, transfer
 from graft.errors import DataError, UsageError
 from graft.evaluate.metrics import Interval
 from graft.grafted import Model
-from graft.heads import Classify, Regress
+from graft.heads import HEADS, Classify, Pooled, Regress
 from graft.inference import computing
 from graft.recipes.rows import held_out
 from graft.recipes.watch import Watch
 from graft.tasks import Row, Task
+from graft.text import Frame
 from graft.train.example import Example
 from graft.train.loop import Schedule, Step, train
+from graft.train.objectives import Objective, language
 from graft.train.optimizer import AdamW
+from graft.train.vocabulary import grow
 from graft.transfer import Solver, Strategy
 
 FEWEST_STEPS = 120
@@ -50,6 +55,8 @@ class Plan:
         class_weights: "balanced" weighs labels inversely to how often they occur.
         patience: stop when the development score has not risen for so many epochs, and keep the best weights. Sets a
             tenth of the rows aside by hash; None trains on all rows to the end.
+        auxiliary: weight of a language model's loss on the same rows, added to the task's (lambda of Radford et al.
+            2018, section 3.2); None: what the family says, 0.5 for GPT-1 and 0 for the others.
     """
 
     strategy: str = "full"
@@ -62,12 +69,15 @@ class Plan:
     dtype: str = "auto"
     class_weights: str | None = None
     patience: int | None = None
+    auxiliary: float | None = None
 
     def __post_init__(self) -> None:
         if self.class_weights not in (None, "balanced"):
             raise UsageError(f"class_weights is {self.class_weights!r}, expected 'balanced' or nothing")
         if self.patience is not None and self.patience < 1:
             raise UsageError(f"patience is {self.patience}, expected at least 1 epoch")
+        if self.auxiliary is not None and not (math.isfinite(self.auxiliary) and self.auxiliary >= 0):
+            raise UsageError(f"auxiliary is {self.auxiliary}, expected 0 or more")
 
     def schedule(self, rows: int) -> Schedule:
         """The training schedule for so many rows."""
@@ -92,6 +102,7 @@ class Adapted:
         truncated_tokens: tokens of the training texts that did not fit.
         steps: loss, rate and gradient norm of each step.
         epochs: development metrics after each epoch, where rows were set aside.
+        auxiliary: weight of the language model's loss.
         found: what a solver chose.
     """
 
@@ -101,6 +112,7 @@ class Adapted:
     truncated_tokens: int = 0
     steps: list[dict[str, Any]] = field(default_factory=list)
     epochs: list[dict[str, Any]] = field(default_factory=list)
+    auxiliary: float = 0.0
     found: dict[str, Any] = field(default_factory=dict)
 
 
@@ -118,20 +130,59 @@ def adapt(model: Model, task: Task, rows: Sequence[Row], plan: Plan, watch: Watc
         raise DataError("there are no rows to learn from")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
+        weight = _auxiliary(model, task, strategy, plan)
+        _transform(model, task, strategy, watch)
+        objective = Objective(language(model, weight) if weight else None)
+        if weight:
+            watch.note(f"auxiliary: {weight:g} x a language model's loss on the same texts is added to the task's")
         if not (task.keeps_head and model.head is not None and model.head.kind == task.head):
             model.graft(task.head, **task.learn(rows))
         examples, cut = task.examples(model, rows)
         _weigh(model, examples, plan)
-        done = Adapted(rows=len(rows), truncated_tokens=cut)
+        done = Adapted(rows=len(rows), truncated_tokens=cut, auxiliary=weight)
         began = time.perf_counter()
         if isinstance(strategy, Solver):
             seen = _solve(model, examples, strategy, plan, dtype, done, watch)
         else:
-            seen = _learn(model, task, rows, examples, strategy, plan, dtype, done, watch)
+            seen = _learn(model, task, rows, examples, strategy, objective, plan, dtype, done, watch)
         done.seconds = time.perf_counter() - began
         done.rows_per_second = seen / done.seconds
     model.eval()
     return done
+
+
+def _auxiliary(model: Model, task: Task, strategy: Strategy | Solver, plan: Plan) -> float:
+    """The weight of the language model's loss.
+
+    Raises:
+        UsageError: one was asked for where nothing can take it.
+    """
+    language_itself = task.head in ("next", "mask")
+    if isinstance(strategy, Solver) or language_itself:
+        if plan.auxiliary:
+            why = (
+                f"task {task.name} has that loss itself"
+                if language_itself
+                else f"strategy {plan.strategy} has no steps"
+            )
+            raise UsageError(f"auxiliary is {plan.auxiliary:g}, a language model's loss in each step, but {why}")
+        return 0.0
+    return model.family.auxiliary if plan.auxiliary is None else plan.auxiliary
+
+
+def _transform(model: Model, task: Task, strategy: Strategy | Solver, watch: Watch) -> None:
+    """Take on the family's input transformations, where what they need is learned (Radford et al. 2018, section 3.3).
+
+    Without steps nothing is: neither embeddings of new tokens nor a sum over both orders.
+    """
+    stepwise = strategy if isinstance(strategy, Strategy) else None
+    both = stepwise is not None and task.symmetric and model.family.symmetric
+    model.settings = dataclasses.replace(model.settings, both_orders=both)
+    if stepwise and stepwise.tokens and issubclass(HEADS[task.head], Pooled) and model.family.adapted != Frame():
+        count = grow(model)
+        frame = model.tokenizer.frame
+        shown = " ".join((*frame.start, "text", *frame.between, "text", *frame.end))
+        watch.note(f"texts are read as {shown}" + (f"; {count} new tokens" if count else ""))
 
 
 def _weigh(model: Model, examples: Sequence[Example], plan: Plan) -> None:
@@ -163,6 +214,10 @@ def _solve(
     done: Adapted,
     watch: Watch,
 ) -> int:
+    if any(len(example.sequences) > 1 for example in examples):
+        raise UsageError(
+            f"strategy {plan.strategy} solves for rows of one sequence, this task's have several; use strategy full"
+        )
     with watch.bar("features", len(examples)) as bar:
         done.found = strategy.solve(
             model,
@@ -183,6 +238,7 @@ def _learn(
     rows: Sequence[Row],
     examples: Sequence[Example],
     strategy: Strategy,
+    objective: Objective,
     plan: Plan,
     dtype: torch.dtype,
     done: Adapted,
@@ -198,12 +254,13 @@ def _learn(
             raise DataError(f"{len(rows)} rows are too few to set a development part aside; train without patience")
     schedule, seen = plan.schedule(len(examples)), 0
     best = _Best(task.primary, plan.patience)
-    groups = strategy.begin(model)
-    with computing(model, dtype) as masters:
-        optimizer = AdamW(groups, masters, _touched(model, examples))
+    groups = [*strategy.begin(model), *objective.groups(model)]
+    with computing(model, dtype) as masters, computing(objective, dtype) as beside:
+        touched = _touched(model, examples) if objective.language is None else {}
+        optimizer = AdamW(groups, {**masters, **beside}, touched)
         with watch.bar("training", schedule.steps(len(examples)), "steps") as bar:
             strategy.epoch(model, 0, schedule.epochs)
-            for step in train(model, examples, optimizer, schedule):
+            for step in train(model, examples, optimizer, schedule, objective):
                 seen += step.rows
                 done.steps.append(_record(step))
                 bar.advance(loss=f"{step.loss:.3f}", epoch=f"{step.epoch + 1}/{schedule.epochs}")

@@ -92,6 +92,8 @@ def task_of(model: Model, asked: str | None = None) -> Task:
     """
     kind = model.head.kind if model.head else None
     fits = [name for name in tasks.names() if tasks.find(name).head == kind]
+    if model.settings.task in tasks.names() and kind in tasks.find(str(model.settings.task)).also:
+        fits = [str(model.settings.task)]
     name = asked or model.settings.task or (fits[0] if fits else None)
     if name is None or name not in fits:
         what = f"fits {', '.join(fits)}" if fits else "has no head for any task; adapt it first with `graft finetune`"

@@ -81,7 +81,7 @@ def finetune(
 
     Args:
         data: csv, tsv, jsonl (plain, .gz, .xz) or parquet with the task's columns.
-        task: "classify", "similarity" or "embed".
+        task: "classify", "pair", "choice", "similarity" or "embed".
         model: a folder, a name on the hub, or a loaded model (which is left as it is).
         strategy: "probe" (seconds) or "full" (best).
         eval: a file to measure on. Without it: the rows whose column `split` says test, else a fifth set aside by hash.
@@ -94,7 +94,7 @@ def finetune(
         overflow: what happens to longer inputs: "truncate" (reported) or "error".
         template: for models that write text: the words around a text, {} in its place; default: the family's own.
         watch: where notices and progress go; silent by default.
-        **plan: epochs, batch_size, learning_rate, warmup, seed, dtype, class_weights, patience (see
+        **plan: epochs, batch_size, learning_rate, warmup, seed, dtype, class_weights, patience, auxiliary (see
             `graft.recipes.adapt.Plan`), and the strategy's own settings (see its file in graft/transfer).
 
     Raises:
@@ -173,7 +173,9 @@ def _finetune(live: Model, base: str, rows: _Rows, plan: Plan, source: _Source) 
         judged = judge(live, job, rows.test, watch)
     _say_cut(judged.truncated_tokens, "held-out", live, watch)
     record = _record(base, rows, plan, source, done, judged, findings)
-    live.seal(_golden(rows.test), _settings(live, job, record, rows.loaded))
+    live.seal(
+        _golden([text for row in rows.test for text in job.sequences(row)]), _settings(live, job, record, rows.loaded)
+    )
     if source.out is not None:
         run = Run(
             model=live,
@@ -189,7 +191,8 @@ def _finetune(live: Model, base: str, rows: _Rows, plan: Plan, source: _Source) 
         )
         live.save(source.out, run_files(run))
         watch.note(
-            f"saved to {source.out}: look at report.html there; `graft run {job.name} TEXT --model {source.out}`"
+            f"saved to {source.out}: look at report.html there; "
+            f"`graft run {job.name} TEXT{job.words and ' '}{job.words} --model {source.out}`"
         )
     return Finetuned(
         model=live,
@@ -236,6 +239,7 @@ def _record(
         "seconds": round(done.seconds, 3),
         "rows_per_second": round(done.rows_per_second, 1),
         "truncated_tokens": {"train": done.truncated_tokens, "eval": judged.truncated_tokens},
+        "auxiliary": done.auxiliary,
         "found": done.found,
         "findings": findings.as_dict(),
         "plan": {name: getattr(plan, name) for name in Plan.__dataclass_fields__},
@@ -284,11 +288,10 @@ def _say_cut(tokens: int, which: str, model: Model, watch: Watch) -> None:
         watch.note(f"note: {tokens:,} tokens of {which} texts were beyond the limit of {model.limit} and were not read")
 
 
-def _golden(rows: Sequence[Row]) -> list[Text]:
+def _golden(texts: Sequence[Text]) -> list[Text]:
     """Inputs spread evenly over the rows."""
-    texts = [text for row in rows for text in row.inputs]
     step = max(1, len(texts) // GOLDEN)
-    return texts[::step][:GOLDEN]
+    return list(texts[::step][:GOLDEN])
 
 
 def _settings(model: Model, job: Task, record: Mapping[str, Any], loaded: Loaded) -> Settings:

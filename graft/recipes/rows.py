@@ -117,7 +117,7 @@ def naming(path: str | Path) -> Iterator[None]:
 
 
 def _inputs(task: Task) -> set[str]:
-    return {role.name for role in task.roles} - {"label", "score", "summary", "target"}
+    return {role.name for role in task.roles} - {"label", "score", "answer", "summary", "target"}
 
 
 def _sides(table: Table, rows: Sequence[Row], split: str | None) -> list[str] | None:

@@ -27,13 +27,15 @@ def run(
     """Do a task on texts.
 
     Args:
-        task: "classify", "similarity" or "embed".
-        texts: the texts; for similarity pairs of texts.
+        task: "classify", "pair", "choice", "similarity" or "embed".
+        texts: the texts; for pair and similarity pairs of texts; for choice questions, or
+            pairs of a question and its context.
         model: a folder, a name, or a loaded model.
         dtype: what to compute in.
         watch: where progress goes; silent by default.
         **options: the task's own; for classify `labels`, names to choose from with a model that has none of its own
-            (zero-shot), and `template`, the sentence a name is put into for that.
+            (zero-shot), and `template`, the sentence a name is put into for that; for choice `choices`, what to choose
+            from: the same for all questions, or a list of them for each.
 
     Returns:
         One answer for each text, in order.

@@ -118,8 +118,9 @@ def _training(run: Run) -> report.Section:
 
 def _card(run: Run) -> Card:
     head, plan = run.model.head, run.record["plan"]
-    opens = isinstance(head, Classify | Regress)
-    pair = isinstance(run.test[0].inputs[0], tuple) if run.test else False
+    both = run.model.settings.both_orders
+    opens = isinstance(head, Classify | Regress) and not both
+    notes = ["Each pair is read in both orders, and the two numbers added; other tools read one order."] if both else []
     return Card(
         name=run.name,
         task=run.job.name,
@@ -133,10 +134,11 @@ def _card(run: Run) -> Card:
         seed=plan["seed"],
         versions={"graft": run.record["version"], "torch": torch.__version__},
         labels=head.labels if isinstance(head, Classify) else (),
-        python='model(("A text", "Another text"))' if pair else "",
+        words=run.job.words,
+        python=run.job.python,
         license=hub.licence(run.model.folder) or "",
         max_tokens=run.model.limit,
         overflow=run.model.settings.overflow,
         opens_in="transformers" if opens else "",
-        notes=run.findings.lines(),
+        notes=[*run.findings.lines(), *notes],
     )

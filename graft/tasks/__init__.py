@@ -64,15 +64,21 @@ class Task:
     Attributes:
         name: its name in commands: that of its file.
         head: the kind of head it needs.
+        also: kinds of head that do as well in a model saved for this task.
         roles: the columns it reads.
+        symmetric: the order of a pair's texts does not matter.
         primary: the metric that decides between models.
         options: what `answer` can be told.
         keeps_head: a head of this kind that the model came with goes on learning; else a fresh one takes its place.
+        words: what `graft run` needs beside a text, as an example.
+        python: a line of Python that asks an adapted model, where a text is not enough.
     """
 
     name = ""
     head = ""
+    also: tuple[str, ...] = ()
     roles: tuple[Role, ...] = ()
+    symmetric = False
     primary = ""
     options: tuple[str, ...] = ()
     keeps_head = False
@@ -80,6 +86,9 @@ class Task:
     def reshape(self, table: Table) -> Table:
         """The table with the columns the roles speak of, where data sets of this task are laid out in another way."""
         return table
+
+    words = ""
+    python = ""
 
     def read(self, table: Table, columns: Mapping[str, str]) -> tuple[list[Row], list[Reject]]:
         """Rows with a usable input and target, and those without."""
@@ -101,6 +110,10 @@ class Task:
             raise UsageError(f"{self.name} puts nothing around its texts; leave the template out")
         return {}
 
+    def sequences(self, row: Row) -> tuple[Text, ...]:
+        """What the model reads of a row, each for itself."""
+        return row.inputs
+
     def target(self, row: Row, head: Head) -> Tensor:
         """The target as the head's loss wants it."""
         raise NotImplementedError
@@ -108,22 +121,23 @@ class Task:
     def examples(self, model: Model, rows: Sequence[Row]) -> tuple[list[Example], int]:
         """Rows to learn from, as token ids and targets, and how many tokens did not fit."""
         assert model.head is not None
-        encodings = iter(model.encode([text for row in rows for text in row.inputs]))
+        texts = [[one for text in self.sequences(row) for one in model.orders(text)] for row in rows]
+        encodings = iter(model.encode([text for own in texts for text in own]))
         examples, cut = [], 0
-        for row in rows:
-            parts = [next(encodings) for _ in row.inputs]
-            cut += sum(part.truncated_tokens for part in parts)
+        for row, own in zip(rows, texts, strict=True):
+            parts = [next(encodings) for _ in own]
+            orders = len(own) // len(self.sequences(row))
+            cut += sum(part.truncated_tokens for part in parts) // orders
             ids, types = tuple(part.ids for part in parts), tuple(part.types for part in parts)
             examples.append(Example(ids, types, self.target(row, model.head), row.line))
         return examples, cut
 
     def outputs(self, model: Model, rows: Sequence[Row], progress: Progress | None = None) -> Outputs:
         """What the model gives for rows; their targets do not matter."""
-        assert model.head is not None
-        encodings = model.encode([text for row in rows for text in row.inputs])
-        ids, types = [one.ids for one in encodings], [one.types for one in encodings]
-        values = torch.stack(model.pooled(ids, types, model.head, progress)).float()
-        return Outputs(values=values, truncated_tokens=sum(one.truncated_tokens for one in encodings))
+        texts = [text for row in rows for text in self.sequences(row)]
+        reads = sum(len(model.orders(text)) for text in texts)
+        outputs, cut = model.read(texts, progress and _in_rows(progress, len(rows), reads))
+        return Outputs(values=torch.stack(outputs).float(), truncated_tokens=sum(cut))
 
     def measure(self, head: Head, values: Any, rows: Sequence[Row]) -> dict[str, Interval]:
         """Metrics of outputs against the rows' targets."""
@@ -142,6 +156,19 @@ class Task:
             UsageError: the model cannot do this task, or not on such inputs.
         """
         raise NotImplementedError
+
+
+def _in_rows(progress: Progress, rows: int, sequences: int) -> Progress:
+    """Progress in rows, told in sequences."""
+    done = told = 0
+
+    def advance(count: int) -> None:
+        nonlocal done, told
+        done += count
+        progress(done * rows // sequences - told)
+        told = done * rows // sequences
+
+    return advance
 
 
 def answered(model: Model, inputs: Sequence[Text], progress: Progress | None = None) -> list[Answer]:

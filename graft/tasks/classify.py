@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from graft.data.columns import Role
+from graft.data.columns import Role, text_fault
 from graft.data.table import Reject, Table
 from graft.errors import DataError, UsageError, nearest
 from graft.grafted import Model
@@ -29,29 +29,38 @@ SEPARATOR = "|"
 
 
 class ClassifyTask(Task):
-    """Text classification, single-label and multi-label."""
+    """Text classification, single-label and multi-label.
+
+    Attributes:
+        reads: the roles of the texts, which the model reads together.
+        unlabelled: names in the label column that say the row has no label.
+    """
 
     name = "classify"
     head = "classify"
     primary = "accuracy"
-    options = ("labels", "template")
-    roles = (
+    options: tuple[str, ...] = ("labels", "template")
+    reads: tuple[str, ...] = ("text",)
+    unlabelled: tuple[str, ...] = ()
+    roles: tuple[Role, ...] = (
         Role(name="text", aliases=("sentence", "body", "message", "content", "review", "document")),
         Role(name="label", aliases=("labels", "category", "class", "intent", "sentiment", "target")),
     )
 
     def read(self, table: Table, columns: Mapping[str, str]) -> tuple[list[Row], list[Reject]]:
-        """Rows with text and label; an empty text or label is a reason to reject a row."""
-        several = _several(table, columns)
+        """Rows with their texts and label; an empty text or label is a reason to reject a row."""
+        several, column = _several(table, columns), columns.get("label")
         kept, rejected = [], []
         for line, values in zip(table.lines, table.rows, strict=True):
-            text, given = values.get(columns["text"]), values.get(columns["label"]) if "label" in columns else ""
-            reason = _fault(text, given, columns, several)
+            reason = text_fault(values, columns, self.reads)
+            if column is not None and not reason:
+                reason = _label_fault(values.get(column), column, several, self.unlabelled)
+            texts = [values.get(columns[name]) for name in self.reads]
             if reason:
-                rejected.append(Reject(line=line, reason=reason, text=str(text or "")))
+                rejected.append(Reject(line=line, reason=reason, text=str(texts[0] or "")))
             else:
-                target = None if "label" not in columns else _names(given) if several else _name(given)
-                kept.append(Row((str(text),), target, line))
+                target = None if column is None else _names(values[column]) if several else _name(values[column])
+                kept.append(Row((_together(texts),), target, line))
         return kept, rejected
 
     def learn(self, rows: Sequence[Row]) -> dict[str, Any]:
@@ -109,7 +118,7 @@ class ClassifyTask(Task):
         if head.problem == "multi":
             return []
         targets = torch.stack([self.target(row, head) for row in rows]).numpy()
-        texts, probabilities = [str(row.inputs[0]) for row in rows], head.probabilities(values).numpy()
+        texts, probabilities = [row.key for row in rows], head.probabilities(values).numpy()
         return report.classified_sections(texts, targets, probabilities, head.labels, scores)
 
     def answer(
@@ -160,18 +169,18 @@ def _several(table: Table, columns: Mapping[str, str]) -> bool:
     return column.lower() == "labels" and any(SEPARATOR in value for value in values if isinstance(value, str))
 
 
-def _fault(text: Any, given: Any, columns: Mapping[str, str], several: bool) -> str:
-    if not isinstance(text, str):
-        return f"{columns['text']!r} is {'missing' if text is None else 'not text'}"
-    if not text.strip():
-        return f"{columns['text']!r} is empty"
-    if "label" not in columns:
-        return ""
+def _together(texts: Sequence[Any]) -> Text:
+    return str(texts[0]) if len(texts) == 1 else (str(texts[0]), str(texts[1]))
+
+
+def _label_fault(given: Any, column: str, several: bool, unlabelled: Sequence[str]) -> str:
     if given is None or (isinstance(given, str) and not given.strip() and not several):
-        return f"{columns['label']!r} is empty"
+        return f"{column!r} is empty"
     allowed = (str, int, bool, list) if several else (str, int, bool)
     if not isinstance(given, allowed):
-        return f"{columns['label']!r} is a {type(given).__name__}, expected a name"
+        return f"{column!r} is a {type(given).__name__}, expected a name"
+    if not several and _name(given) in unlabelled:
+        return f"{column!r} is {_name(given)!r}: nobody settled on a label for this row"
     return ""
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from graft.data.columns import Role
+from graft.data.columns import Role, text_fault
 from graft.data.table import Reject, Table
 from graft.errors import DataError, UsageError
 from graft.grafted import Model
@@ -22,11 +22,16 @@ if TYPE_CHECKING:
     from graft.evaluate.metrics import Interval
     from graft.evaluate.report import Section
 
-ROLES = (
+PAIR = (
     Role(name="sentence1", aliases=("text1", "premise", "question1", "first")),
     Role(name="sentence2", aliases=("text2", "hypothesis", "question2", "second")),
-    Role(name="score", aliases=("similarity", "label", "target")),
 )
+"""The columns of two texts, whatever is asked of them."""
+
+WORDS, PYTHON = '--with "Another text"', 'model(("A text", "Another text"))'
+"""How a model that reads two texts is asked."""
+
+ROLES = (*PAIR, Role(name="score", aliases=("similarity", "label", "target")))
 
 
 class SimilarityTask(Task):
@@ -34,6 +39,8 @@ class SimilarityTask(Task):
 
     name = "similarity"
     head = "regress"
+    symmetric = True
+    words, python = WORDS, PYTHON
     primary = "spearman"
     roles = ROLES
 
@@ -78,12 +85,20 @@ class SimilarityTask(Task):
         Raises:
             UsageError: an input is not a pair.
         """
-        pairs = [text for text in inputs if isinstance(text, tuple)]
-        if len(pairs) != len(inputs):
-            raise UsageError(
-                "similarity compares two texts; give pairs (on the command line: a text and --with another)"
-            )
+        pairs = only_pairs(self.name, inputs)
         return answered(model, pairs, progress) if isinstance(model.head, Regress) else _cosines(model, pairs, progress)
+
+
+def only_pairs(task: str, inputs: Sequence[Text]) -> list[tuple[str, str]]:
+    """The inputs of a task on two texts.
+
+    Raises:
+        UsageError: an input is not a pair.
+    """
+    pairs = [text for text in inputs if isinstance(text, tuple)]
+    if len(pairs) != len(inputs):
+        raise UsageError(f"{task} compares two texts; give pairs (on the command line: a text and --with another)")
+    return pairs
 
 
 def _cosines(model: Model, pairs: Sequence[tuple[str, str]], progress: Progress | None) -> list[Answer]:
@@ -101,23 +116,17 @@ def _cosines(model: Model, pairs: Sequence[tuple[str, str]], progress: Progress 
 def read_pairs(table: Table, columns: Mapping[str, str], *, together: bool) -> tuple[list[Row], list[Reject]]:
     """Rows of two texts and a score; one input if the texts are read together, else two."""
     kept, rejected = [], []
+    names = [role.name for role in PAIR]
     for line, values in zip(table.lines, table.rows, strict=True):
-        texts = [values.get(columns[role]) for role in ("sentence1", "sentence2")]
+        texts, reason = [values.get(columns[name]) for name in names], text_fault(values, columns, names)
         score = _number(values.get(columns["score"])) if "score" in columns else 0.0
-        bad = [role for role, text in zip(("sentence1", "sentence2"), texts, strict=True) if not _usable(text)]
-        if bad or score is None:
-            what = (
-                f"{columns[bad[0]]!r} is empty or not text" if bad else f"{columns['score']!r} is not a finite number"
-            )
-            rejected.append(Reject(line=line, reason=what, text=str(texts[0] or "")))
+        if reason or score is None:
+            reason = reason or f"{columns['score']!r} is not a finite number"
+            rejected.append(Reject(line=line, reason=reason, text=str(texts[0] or "")))
         else:
             pair = (str(texts[0]), str(texts[1]))
             kept.append(Row((pair,) if together else pair, score if "score" in columns else None, line))
     return kept, rejected
-
-
-def _usable(text: Any) -> bool:
-    return isinstance(text, str) and bool(text.strip())
 
 
 def _number(given: Any) -> float | None:

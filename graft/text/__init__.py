@@ -24,10 +24,10 @@ from tokenizers import models, processors
 
 from graft.errors import DataError, ModelError, UsageError, nearest
 from graft.files import replacing, write_json
-from graft.text.frame import Frame, declared, lay, literal, special_tokens, token_types
+from graft.text.frame import GPT, Frame, declared, has, lay, literal, special_tokens, token_types
 from graft.text.read import FILES, library_errors, read_config, read_library
 
-__all__ = ["FILES", "TEXT_CHARACTERS", "Encoding", "Frame", "Tokenizer"]
+__all__ = ["FILES", "GPT", "TEXT_CHARACTERS", "Encoding", "Frame", "Tokenizer"]
 
 TEXT_CHARACTERS = 16 * 2**20
 """Longer texts are refused: one takes some 13 s and 2.5 GiB to encode."""
@@ -127,6 +127,14 @@ class Tokenizer:
             ModelError: the vocabulary lacks a token of the frame.
         """
         return Tokenizer(self._library, frame, self._config)
+
+    def grown(self, frame: Frame) -> Tokenizer:
+        """Give a tokenizer that puts a frame's tokens where its own has none; those it lacks join its vocabulary."""
+        library = tokenizers.Tokenizer.from_str(self._library.to_str())
+        filled = self.frame.filled(frame)
+        lacking = [name for name in (*filled.start, *filled.between, *filled.end) if not has(library, name)]
+        library.add_special_tokens([tokenizers.AddedToken(name, normalized=False, special=True) for name in lacking])
+        return Tokenizer(library, filled, self._config)
 
     @cached_property
     def vocab_size(self) -> int:

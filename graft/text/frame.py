@@ -49,6 +49,17 @@ class Frame:
     types: bool = False
     last_type: int | None = None
 
+    def filled(self, other: Frame) -> Frame:
+        """The same, with another frame's tokens where this one has none."""
+        both = {place: getattr(self, place) or getattr(other, place) for place in ("start", "between", "end")}
+        return dataclasses.replace(self, **both)
+
+
+GPT = Frame(start=("_start_",), between=("_delimiter_",), end=("_classify_",))
+"""The input transformations of GPT-1 (Radford et al. 2018, section 3.3), by their authors' names: start, delimiter and
+extract token, which heads read. Published vocabularies lack them; adapting a model learns their embeddings.
+"""
+
 
 def lay(
     pieces: list[list[Piece]], start: Sequence[Piece], between: Sequence[Piece], end: Sequence[Piece]

@@ -48,14 +48,20 @@ class Example:
 def task_loss(model: Model, examples: Sequence[Example]) -> Tensor:
     """Mean loss of the model's head over some rows, run as one packed batch."""
     assert model.head is not None
-    head, (batch, read) = model.head, packed(model, examples)
-    hidden_TD = model.backbone.read(batch, head.kind, read)
+    batch, read = packed(model, examples)
+    return head_loss(model, examples, model.backbone.read(batch, model.head.kind, read), read or batch)
+
+
+def head_loss(model: Model, examples: Sequence[Example], hidden_TD: Tensor, batch: Packed) -> Tensor:
+    """The same from hidden states: those of the decoder's batch, where there is one."""
+    head = model.head
+    assert head is not None
     places = _places(examples)
     seen = hidden_TD if places is None else hidden_TD[places.to(model.device)]
     join = torch.stack if places is None else torch.cat
     target = join([example.target for example in examples]).to(model.device)
-    sizes = (read or batch).lengths if head.per_token else [len(example.sequences) for example in examples]
-    return head.loss(head(seen, read or batch), target, sizes)
+    sizes = batch.lengths if head.per_token else [len(example.sequences) for example in examples]
+    return head.loss(head(seen, batch), target, sizes)
 
 
 def packed(model: Model, examples: Sequence[Example]) -> tuple[Packed, Packed | None]:

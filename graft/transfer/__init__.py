@@ -31,9 +31,15 @@ class Group:
 
 
 class Strategy:
-    """How a model is adapted: a frozen dataclass whose fields are its settings."""
+    """How a model is adapted: a frozen dataclass whose fields are its settings.
+
+    Attributes:
+        name: its name in commands: that of its file.
+        tokens: the token embedding learns, so that tokens may be added to it.
+    """
 
     name: ClassVar[str] = ""
+    tokens: ClassVar[bool] = False
 
     def begin(self, model: Model) -> list[Group]:
         """Say what learns. Everything else is frozen. New weights are put in here, in float32."""

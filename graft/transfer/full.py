@@ -18,6 +18,7 @@ class Full(Strategy):
     """
 
     name: ClassVar[str] = "full"
+    tokens: ClassVar[bool] = True
     decay: float = 0.01
 
     def begin(self, model: Model) -> list[Group]:
