@@ -43,7 +43,7 @@ class Plan:
         settings: the strategy's own, by name.
         epochs: times through the data; None: 3, or more where the data are few.
         batch_size: rows to a step.
-        learning_rate: highest rate.
+        learning_rate: highest rate; None: the strategy's own.
         warmup: share of steps spent rising to it.
         seed: of everything random.
         dtype: what to compute in; weights stay float32.
@@ -56,7 +56,7 @@ class Plan:
     settings: Mapping[str, Any] = field(default_factory=dict)
     epochs: int | None = None
     batch_size: int = 32
-    learning_rate: float = 5e-5
+    learning_rate: float | None = None
     warmup: float = 0.06
     seed: int = 0
     dtype: str = "auto"
@@ -69,13 +69,19 @@ class Plan:
         if self.patience is not None and self.patience < 1:
             raise UsageError(f"patience is {self.patience}, expected at least 1 epoch")
 
+    @property
+    def rate(self) -> float:
+        """The highest learning rate: the one asked for, else the strategy's own."""
+        own: float = getattr(transfer.find(self.strategy), "learning_rate", Strategy.learning_rate)
+        return own if self.learning_rate is None else self.learning_rate
+
     def schedule(self, rows: int) -> Schedule:
         """The training schedule for so many rows."""
         few = -(-FEWEST_STEPS * self.batch_size // max(1, rows))
         return Schedule(
             epochs=self.epochs if self.epochs is not None else min(MOST_EPOCHS, max(3, few)),
             batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
+            learning_rate=self.rate,
             warmup=self.warmup,
             seed=self.seed,
         )

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from graft.errors import UsageError
 from graft.features import features
 from graft.grafted import Model
-from graft.heads import Classify, Pooled
+from graft.heads import Classify, Pooled, Regress
 from graft.model.attention import Attention
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
@@ -79,7 +79,7 @@ class Probe:
             UsageError: the head is not one a probe can solve for.
         """
         head = model.head
-        if not isinstance(head, Pooled):
+        if not isinstance(head, Classify | Regress):
             raise UsageError("the probe strategy needs a task with labels or scores to solve for; use strategy full")
         mean = head.dense is not None
         if mean and model.backbone.config.norm == "pre":
