@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from graft.inference import computing
 from graft.recipes.rows import held_out
 from graft.recipes.watch import Watch
 from graft.tasks import Row, Task
+from graft.train.contrast import groups, pair_loss
 from graft.train.example import Example
 from graft.train.loop import Schedule, Step, train
 from graft.train.optimizer import AdamW
@@ -130,7 +131,10 @@ def adapt(model: Model, task: Task, rows: Sequence[Row], plan: Plan, watch: Watc
         done = Adapted(rows=len(rows), truncated_tokens=cut)
         began = time.perf_counter()
         if isinstance(strategy, Solver):
-            seen = _solve(model, examples, strategy, plan, dtype, done, watch)
+            seen = 0
+            if isinstance(strategy, Strategy):  # steps first, then the head
+                seen += _contrast(model, examples, strategy, plan, dtype, done, watch)
+            seen += _solve(model, examples, strategy, plan, dtype, done, watch)
         else:
             seen = _learn(model, task, rows, examples, strategy, plan, dtype, done, watch)
         done.seconds = time.perf_counter() - began
@@ -180,6 +184,32 @@ def _solve(
             progress=bar.advance,
         )
     return len(examples)
+
+
+def _contrast(
+    model: Model,
+    examples: Sequence[Example],
+    strategy: Strategy,
+    plan: Plan,
+    dtype: torch.dtype,
+    done: Adapted,
+    watch: Watch,
+) -> int:
+    """Train the backbone on pairs of rows, each step on one group of them."""
+    if plan.patience is not None:
+        raise UsageError(f"strategy {strategy.name} has no score to stop by while it learns; leave patience out")
+    schedule, learning = plan.schedule(len(examples)), strategy.begin(model)
+    steps = schedule.steps(len(examples))
+    drawn, seen = groups(examples, schedule.batch_size, steps, plan.seed), 0
+    with computing(model, dtype) as masters, watch.bar("contrasting", steps, "steps") as bar:
+        optimizer = AdamW(learning, masters, _touched(model, examples))
+        for step in train(model, drawn, optimizer, replace(schedule, epochs=1, batch_size=1), pair_loss):
+            rows, epoch = step.sequences, (step.number - 1) * schedule.epochs // steps
+            seen += rows
+            done.steps.append(_record(step) | {"epoch": epoch, "rows": rows})
+            bar.advance(loss=f"{step.loss:.3f}", epoch=f"{epoch + 1}/{schedule.epochs}")
+        model.backbone.token_embedding.sparse = False
+    return seen
 
 
 def _learn(
