@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from graft.train.contrast import groups, pair_loss
 from graft.train.example import Example
 from graft.train.loop import Schedule, Step, train
 from graft.train.optimizer import AdamW
-from graft.transfer import Solver, Strategy
+from graft.transfer import Contrasting, Solver, Strategy
 
 FEWEST_STEPS = 120
 """Where the number of epochs is left open, small data are repeated until about so many steps are done..."""
@@ -132,7 +133,7 @@ def adapt(model: Model, task: Task, rows: Sequence[Row], plan: Plan, watch: Watc
         began = time.perf_counter()
         if isinstance(strategy, Solver):
             seen = 0
-            if isinstance(strategy, Strategy):  # steps first, then the head
+            if isinstance(strategy, Contrasting):
                 seen += _contrast(model, examples, strategy, plan, dtype, done, watch)
             seen += _solve(model, examples, strategy, plan, dtype, done, watch)
         else:
@@ -189,7 +190,7 @@ def _solve(
 def _contrast(
     model: Model,
     examples: Sequence[Example],
-    strategy: Strategy,
+    strategy: Contrasting,
     plan: Plan,
     dtype: torch.dtype,
     done: Adapted,
@@ -201,9 +202,10 @@ def _contrast(
     schedule, learning = plan.schedule(len(examples)), strategy.begin(model)
     steps = schedule.steps(len(examples))
     drawn, seen = groups(examples, schedule.batch_size, steps, plan.seed), 0
+    loss, once = partial(pair_loss, temperature=strategy.temperature), replace(schedule, epochs=1, batch_size=1)
     with computing(model, dtype) as masters, watch.bar("contrasting", steps, "steps") as bar:
         optimizer = AdamW(learning, masters, _touched(model, examples))
-        for step in train(model, drawn, optimizer, replace(schedule, epochs=1, batch_size=1), pair_loss):
+        for step in train(model, drawn, optimizer, once, loss):
             rows, epoch = step.sequences, (step.number - 1) * schedule.epochs // steps
             seen += rows
             done.steps.append(_record(step) | {"epoch": epoch, "rows": rows})

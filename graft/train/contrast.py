@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from graft.errors import DataError
 from graft.grafted import Model
 from graft.heads import Embed
 from graft.train.example import Example, packed
@@ -26,6 +27,9 @@ def groups(examples: Sequence[Example], size: int, count: int, seed: int) -> lis
         count: groups.
         seed: of the draw.
 
+    Raises:
+        DataError: no label has two rows.
+
     Returns:
         For each group one example of several sequences, its target the labels of all of them.
     """
@@ -33,6 +37,8 @@ def groups(examples: Sequence[Example], size: int, count: int, seed: int) -> lis
     of_label: dict[int, list[Example]] = {}
     for example in examples:
         of_label.setdefault(int(example.target), []).append(example)
+    if max(map(len, of_label.values())) < 2:
+        raise DataError("no label has two rows, and pairs of one label are what contrastive learns from; add rows")
     labels = _endless(sorted(of_label), draw)
     rows = {label: _endless(own, draw) for label, own in of_label.items()}
     together = max(2, min(len(of_label), size // 2))
@@ -65,20 +71,25 @@ def _joined(rows: Sequence[Example]) -> Example:
     )
 
 
-def pair_loss(model: Model, examples: Sequence[Example]) -> Tensor:
-    """Squared error of the cosine of every two rows of a group: 1 for one label, 0 for two (Tunstall et al. 2022).
+def pair_loss(model: Model, examples: Sequence[Example], temperature: float = 0.1) -> Tensor:
+    """Which rows of its group share a row's label, told by cosines (Khosla et al. 2020, equation 2).
 
-    Pairs of one label and pairs of two count the same in sum, however many there are.
+    For each row the mean over its partners of -log softmax(cosine / temperature), the softmax over all other rows; then
+    the mean over the rows that have a partner, and over the groups.
     """
     assert model.head is not None
     batch, _ = packed(model, examples)
     embed = Embed(pool=pool_of(model.head), normalize=True)
     vectors_BD = embed(model.backbone.read(batch, embed.kind), batch)
-    losses = []
-    for own_ND, example in zip(vectors_BD.split([len(one.sequences) for one in examples]), examples, strict=True):
-        first, second = torch.triu_indices(len(own_ND), len(own_ND), offset=1, device=own_ND.device)
-        labels = example.target.to(own_ND.device)
-        same, cosine = labels[first] == labels[second], (own_ND @ own_ND.T)[first, second]
-        parts = [part for part in ((1 - cosine[same]) ** 2, cosine[~same] ** 2) if len(part)]
-        losses.append(torch.stack([part.mean() for part in parts]).mean())
+    parts = vectors_BD.split([len(example.sequences) for example in examples])
+    losses = [_told(part, one.target.to(part.device), temperature) for part, one in zip(parts, examples, strict=True)]
     return torch.stack(losses).mean()
+
+
+def _told(vectors_BD: Tensor, labels_B: Tensor, temperature: float) -> Tensor:
+    itself = torch.eye(len(labels_B), dtype=torch.bool, device=labels_B.device)
+    partners = (labels_B[:, None] == labels_B) & ~itself
+    scores = (vectors_BD @ vectors_BD.T / temperature).masked_fill(itself, torch.finfo(vectors_BD.dtype).min)
+    found_B = torch.log_softmax(scores, dim=-1).masked_fill(~partners, 0.0).sum(-1)
+    counts_B = partners.sum(-1)
+    return -(found_B / counts_B.clamp(min=1)).sum() / (counts_B > 0).sum().clamp(min=1)

@@ -114,6 +114,17 @@ class Solver(Protocol):
         """Fit the head; returns what was found (the regularization chosen, its score)."""
 
 
+@runtime_checkable
+class Contrasting(Protocol):
+    """A solver before which the backbone learns from pairs of rows (graft/train/contrast.py)."""
+
+    name: ClassVar[str]
+    temperature: float
+
+    def begin(self, model: Model) -> list[Group]:
+        """Say what learns."""
+
+
 def names() -> list[str]:
     """The strategies this package has, by its own listing."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))

@@ -1,6 +1,7 @@
-"""Few-shot, contrastive: texts of one label are drawn together, others apart; then the head is solved for as by probe.
+"""For few rows: texts of one label are drawn together, others apart; then the head is solved for.
 
-Tunstall et al. (2022), SetFit: from 8 rows a label on, pairs are many where rows are few. Saved as probe saves.
+Tunstall et al. (2022), SetFit: from 8 rows a label on, pairs are many where rows are few. The pairs of a batch are all
+looked at at once, with the loss of Khosla et al. (2020). Head and folder are those of probe.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ class Contrastive(Strategy):
     """The backbone learns from pairs of rows, then the head is solved for on its features.
 
     Attributes:
+        temperature: of the softmax over cosines; the lower, the more the nearest rows count.
         decay: weight decay of matrices.
     """
 
     name: ClassVar[str] = "contrastive"
+    learning_rate: ClassVar[float] = 2e-5
+    temperature: float = 0.1
     decay: float = 0.01
 
     def begin(self, model: Model) -> list[Group]:
@@ -38,6 +42,8 @@ class Contrastive(Strategy):
         """
         if not isinstance(model.head, Classify) or model.head.problem != "single":
             raise UsageError("strategy contrastive needs rows with one label each; use strategy full")
+        if self.temperature <= 0:
+            raise UsageError(f"strategy contrastive: temperature is {self.temperature:g}, expected above 0")
         check(model, self.name)
         learning = list(model.backbone.parameters())
         let_learn(model, learning)

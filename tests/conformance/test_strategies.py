@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +15,10 @@ from graft import families, transfer
 from graft.errors import UsageError
 from graft.grafted import Model
 from graft.loading import load
-from graft.transfer import Solver, Strategy
+from graft.train.contrast import groups, pair_loss
+from graft.train.loop import Schedule, train
+from graft.train.optimizer import AdamW
+from graft.transfer import Contrasting, Solver, Strategy
 
 STEPPING = [name for name in transfer.names() if not isinstance(transfer.make(name), Solver)]
 SOLVING = [name for name in transfer.names() if name not in STEPPING]
@@ -106,6 +110,26 @@ def test_what_cannot_be_solved_for_is_refused_in_a_line(tiny, family: str, head:
     with pytest.raises(UsageError, match=r"^[^\n]+; use strategy \w+$"):
         solve(model, name)
     assert torch.equal(outputs(model), before)
+
+
+@pytest.mark.parametrize("name", [name for name in SOLVING if isinstance(transfer.make(name), Contrasting)])
+@pytest.mark.parametrize(
+    "family", [family for family, head in CASES if head == "classify" and not refused(family, head)]
+)
+def test_what_learns_from_pairs_is_the_backbone_alone(tiny, family: str, name: str):
+    model, strategy = grafted(tiny, family, "classify"), transfer.make(name)
+    assert isinstance(strategy, Contrasting)
+    before = outputs(model)
+    groups_of = strategy.begin(model)
+    assert torch.equal(outputs(model), before)
+    started = {key: value.clone() for key, value in model.state_dict().items()}
+    drawn = groups([replace(row, target=row.target % 2) for row in rows(model)], 6, 3, seed=0)
+    schedule = Schedule(epochs=1, batch_size=1, learning_rate=0.01)
+    assert len(list(train(model, drawn, AdamW(groups_of), schedule, pair_loss))) == 3
+    still = [key for key, value in model.state_dict().items() if torch.equal(value, started[key])]
+    assert {key for key in still if not idle(key, family, "embed")} == {
+        key for key in started if key.startswith("head.")
+    }
 
 
 def test_no_family_is_left_out():

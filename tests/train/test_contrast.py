@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from side_by_side import draw
 from torch.nn import functional as F
 
+from graft.errors import DataError
 from graft.loading import load
 from graft.train.contrast import groups, pair_loss
 from graft.train.example import Example
@@ -50,12 +52,28 @@ def test_the_loss_is_that_of_all_pairs_written_out(tiny):
     one, two = groups(rows([0, 0, 1, 1, 2, 2, 2]), 6, 2, seed=0)
     vectors = model.hidden_states([list(ids) for ids in one.sequences])
     mean, labels = [vector.mean(0) for vector in vectors], one.target.tolist()
-    same, apart = [], []
-    for first in range(len(mean)):
-        for second in range(first):
-            cosine = F.cosine_similarity(mean[first], mean[second], dim=0)
-            (same if labels[first] == labels[second] else apart).append(cosine)
-    expected = (torch.stack([(1 - c) ** 2 for c in same]).mean() + torch.stack([c**2 for c in apart]).mean()) / 2
-    torch.testing.assert_close(pair_loss(model, [one]).detach(), expected, atol=1e-5, rtol=0)
+    losses = []
+    for first, vector in enumerate(mean):
+        others = [number for number in range(len(mean)) if number != first]
+        cosines = {n: math.exp(float(F.cosine_similarity(vector, mean[n], dim=0)) / 0.5) for n in others}
+        partners = [n for n in others if labels[n] == labels[first]]
+        losses.append(sum(-math.log(cosines[n] / sum(cosines.values())) for n in partners) / len(partners))
+    expected = torch.tensor(sum(losses) / len(losses))
+    torch.testing.assert_close(pair_loss(model, [one], 0.5).detach(), expected, atol=1e-5, rtol=0)
     both = pair_loss(model, [one, two])
     torch.testing.assert_close(both, (pair_loss(model, [one]) + pair_loss(model, [two])) / 2, atol=1e-6, rtol=0)
+
+
+def test_a_row_without_a_partner_is_seen_by_the_others_alone(tiny):
+    model = load(tiny("bert").folder, "float32")
+    model.graft("classify", labels=("a", "b"))
+    (drawn,) = groups(rows([0, 0, 0, 1]), 8, 1, seed=0)
+    loss = pair_loss(model, [drawn])
+    loss.backward()
+    assert loss.item() > 0
+    assert torch.isfinite(model.backbone.token_embedding.weight.grad).all()
+
+
+def test_labels_of_one_row_each_teach_nothing():
+    with pytest.raises(DataError, match="no label has two rows"):
+        groups(rows([0, 1, 2]), 8, 1, seed=0)
