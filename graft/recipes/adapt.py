@@ -173,6 +173,10 @@ def _solve(
     done: Adapted,
     watch: Watch,
 ) -> int:
+    if any(example.places is not None for example in examples):
+        raise UsageError(
+            f"strategy {strategy.name} solves for what a whole row is, not for its tokens; use strategy full"
+        )
     with watch.bar("features", len(examples)) as bar:
         done.found = strategy.solve(
             model,

@@ -24,7 +24,7 @@ class Gradual(Strategy):
     """
 
     name: ClassVar[str] = "gradual"
-    learning_rate: ClassVar[float] = 1e-4
+    learning_rate: ClassVar[float] = 2e-4
     blocks: int = 1
     layer_decay: float = 0.9
     decay: float = 0.01

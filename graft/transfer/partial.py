@@ -23,6 +23,7 @@ class Partial(Strategy):
     """
 
     name: ClassVar[str] = "partial"
+    learning_rate: ClassVar[float] = 1e-4
     blocks: int = 2
     decay: float = 0.01
 
