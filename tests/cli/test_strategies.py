@@ -40,6 +40,7 @@ def test_finetune_and_evaluate_agree_under_every_strategy(
         (("strategy=gradual", "blocks=some"), "blocks is 'some', expected a whole number"),
         (("strategy=probe", "layer=7"), "layer is 7, this model has 3"),
         (("strategy=contrastive", "patience=1"), "leave patience out"),
+        (("strategy=contrastive", "temperature=0"), "temperature is 0, expected above 0"),
         (("strategy=bitfit", "learning_rate=20"), "learning_rate is 20"),
     ],
 )
