@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,10 +31,11 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         model: the pretrained encoder or decoder: a folder or a name.
-        strategy: "probe" (seconds) or "full" (best).
+        strategy: a name from graft.transfer: "probe" (seconds), "full" (best), "bitfit", "partial", "gradual", ...
+        settings: the strategy's own, by name, as in {"blocks": 3}.
         epochs: times through the data; None leaves it to Graft.
         batch_size: rows to a step.
-        learning_rate: highest rate.
+        learning_rate: highest rate; None: the strategy's own.
         seed: of everything random.
         dtype: what to compute in.
         class_weight: "balanced" weighs labels inversely to how often they occur.
@@ -52,9 +53,10 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         model: str = hub.ENCODER,
         *,
         strategy: str = "probe",
+        settings: Mapping[str, Any] | None = None,
         epochs: int | None = None,
         batch_size: int = 32,
-        learning_rate: float = 5e-5,
+        learning_rate: float | None = None,
         seed: int = 0,
         dtype: str = "auto",
         class_weight: str | None = None,
@@ -63,6 +65,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         self.model = model
         self.strategy = strategy
+        self.settings = settings
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -100,6 +103,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ]
         plan = Plan(
             strategy=self.strategy,
+            settings=self.settings or {},
             epochs=self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,

@@ -96,6 +96,17 @@ def test_inside_cross_validation_and_a_pipeline() -> None:
 
 
 @pytest.mark.usefixtures("_encoder")
+@pytest.mark.parametrize(
+    ("strategy", "settings"),
+    [("partial", {"blocks": 1}), ("gradual", {"layer_decay": 0.5}), ("contrastive", {}), ("probe", {"layer": -2})],
+)
+def test_strategies_with_settings(strategy: str, settings: dict[str, float]) -> None:
+    asked = Classifier(strategy=strategy, settings=settings, epochs=8, batch_size=12)
+    assert clone(asked).get_params()["settings"] == settings
+    assert asked.fit(TEXTS, LABELS).score(TEXTS, LABELS) > 0.9
+
+
+@pytest.mark.usefixtures("_encoder")
 def test_full_fine_tuning_through_the_estimator_is_repeatable() -> None:
     options = {"strategy": "full", "epochs": 2, "learning_rate": 2e-4, "seed": 5, "dtype": "float32"}
     first, second = (Classifier(**options).fit(TEXTS, LABELS).predict_proba(TEXTS) for _ in range(2))

@@ -30,7 +30,7 @@ Base = Annotated[
     str | None,
     Option(metavar="REF", help="A folder, or a name on the hub; default: sentence-transformers/all-MiniLM-L6-v2."),
 ]
-Strategy = Annotated[str, Option(metavar="NAME", help="full (best) or probe (seconds).")]
+Strategy = Annotated[str, Option(metavar="NAME", help="What learns, as listed below.")]
 Eval = Annotated[
     str | None, Option(metavar="FILE", help="Rows to measure on; default: the split column, else a fifth set aside.")
 ]
@@ -39,7 +39,7 @@ Epochs = Annotated[
     int | None, Option(metavar="N", help="Times through the data; default: 3, or more where they are few.")
 ]
 BatchSize = Annotated[int | None, Option(metavar="N", help="Rows to a step; default: 32.")]
-Rate = Annotated[float | None, Option(metavar="X", help="Highest learning rate; default: 5e-05.")]
+Rate = Annotated[float | None, Option(metavar="X", help="Highest learning rate; default: the strategy's.")]
 Warmup = Annotated[float | None, Option(metavar="X", help="Share of the steps spent rising to it; default: 0.06.")]
 Seed = Annotated[int | None, Option(metavar="N", help="Of everything random; default: 0.")]
 Weights = Annotated[str | None, Option(metavar="balanced", help="Weigh labels inversely to how often they occur.")]
@@ -57,7 +57,7 @@ Template = Annotated[
 ]
 Set = Annotated[
     list[str] | None,
-    Option("--set", metavar="NAME=VALUE", help="A setting of the strategy; `rank=16` alone does, too."),
+    Option("--set", metavar="NAME=VALUE", help="A setting of the strategy (see below); `decay=0` alone does, too."),
 ]
 Overflow = Annotated[str, Option(metavar="RULE", help="What longer inputs meet: truncate (reported) or error.")]
 

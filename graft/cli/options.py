@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import logging
 import pkgutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,6 +37,29 @@ class Verb(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Turn key=value words into options, then parse."""
         return super().parse_args(ctx, list(as_options(self.get_params(ctx), args)))
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """After the options of a verb that takes a strategy, the strategies with their settings."""
+        super().format_epilog(ctx, formatter)
+        if any("--strategy" in param.opts for param in self.get_params(ctx)):
+            with formatter.section("Strategies, and their settings with defaults"):
+                formatter.write_dl(strategies())
+
+
+def strategies() -> list[tuple[str, str]]:
+    """Each strategy with its first line and its settings, read from its file: importing it would take seconds."""
+    found = []
+    for file in sorted((Path(__file__).parent.parent / "transfer").glob("[!_]*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        first = (ast.get_docstring(tree) or "").partition("\n")[0]
+        fields = [part for node in tree.body if isinstance(node, ast.ClassDef) for part in node.body]
+        set_here = [
+            f"{ast.unparse(field.target)}={ast.unparse(field.value)}"
+            for field in fields
+            if isinstance(field, ast.AnnAssign) and field.value and "ClassVar" not in ast.unparse(field.annotation)
+        ]
+        found.append((file.stem, f"{first} {' '.join(set_here)}".strip()))
+    return found
 
 
 def as_options(params: Sequence[Any], words: Iterable[str]) -> Iterator[str]:

@@ -7,7 +7,8 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,12 +24,13 @@ from graft.recipes.rows import held_out
 from graft.recipes.watch import Watch
 from graft.tasks import Row, Task
 from graft.text import Frame
+from graft.train.contrast import groups, pair_loss
 from graft.train.example import Example
 from graft.train.loop import Schedule, Step, train
 from graft.train.objectives import Objective, language
 from graft.train.optimizer import AdamW
 from graft.train.vocabulary import grow
-from graft.transfer import Solver, Strategy
+from graft.transfer import Contrasting, Solver, Strategy
 
 FEWEST_STEPS = 120
 """Where the number of epochs is left open, small data are repeated until about so many steps are done..."""
@@ -48,7 +50,7 @@ class Plan:
         settings: the strategy's own, by name.
         epochs: times through the data; None: 3, or more where the data are few.
         batch_size: rows to a step.
-        learning_rate: highest rate.
+        learning_rate: highest rate; None: the strategy's own.
         warmup: share of steps spent rising to it.
         seed: of everything random.
         dtype: what to compute in; weights stay float32.
@@ -63,7 +65,7 @@ class Plan:
     settings: Mapping[str, Any] = field(default_factory=dict)
     epochs: int | None = None
     batch_size: int = 32
-    learning_rate: float = 5e-5
+    learning_rate: float | None = None
     warmup: float = 0.06
     seed: int = 0
     dtype: str = "auto"
@@ -79,13 +81,19 @@ class Plan:
         if self.auxiliary is not None and not (math.isfinite(self.auxiliary) and self.auxiliary >= 0):
             raise UsageError(f"auxiliary is {self.auxiliary}, expected 0 or more")
 
+    @property
+    def rate(self) -> float:
+        """The highest learning rate: the one asked for, else the strategy's own."""
+        own: float = getattr(transfer.find(self.strategy), "learning_rate", Strategy.learning_rate)
+        return own if self.learning_rate is None else self.learning_rate
+
     def schedule(self, rows: int) -> Schedule:
         """The training schedule for so many rows."""
         few = -(-FEWEST_STEPS * self.batch_size // max(1, rows))
         return Schedule(
             epochs=self.epochs if self.epochs is not None else min(MOST_EPOCHS, max(3, few)),
             batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
+            learning_rate=self.rate,
             warmup=self.warmup,
             seed=self.seed,
         )
@@ -142,7 +150,10 @@ def adapt(model: Model, task: Task, rows: Sequence[Row], plan: Plan, watch: Watc
         done = Adapted(rows=len(rows), truncated_tokens=cut, auxiliary=weight)
         began = time.perf_counter()
         if isinstance(strategy, Solver):
-            seen = _solve(model, examples, strategy, plan, dtype, done, watch)
+            seen = 0
+            if isinstance(strategy, Contrasting):
+                seen += _contrast(model, examples, strategy, plan, dtype, done, watch)
+            seen += _solve(model, examples, strategy, plan, dtype, done, watch)
         else:
             seen = _learn(model, task, rows, examples, strategy, objective, plan, dtype, done, watch)
         done.seconds = time.perf_counter() - began
@@ -214,6 +225,10 @@ def _solve(
     done: Adapted,
     watch: Watch,
 ) -> int:
+    if any(example.places is not None for example in examples):
+        raise UsageError(
+            f"strategy {plan.strategy} solves for what a whole row is, not for its tokens; use strategy full"
+        )
     if any(len(example.sequences) > 1 for example in examples):
         raise UsageError(
             f"strategy {plan.strategy} solves for rows of one sequence, this task's have several; use strategy full"
@@ -230,6 +245,33 @@ def _solve(
             progress=bar.advance,
         )
     return len(examples)
+
+
+def _contrast(
+    model: Model,
+    examples: Sequence[Example],
+    strategy: Contrasting,
+    plan: Plan,
+    dtype: torch.dtype,
+    done: Adapted,
+    watch: Watch,
+) -> int:
+    """Train the backbone on pairs of rows, each step on one group of them."""
+    if plan.patience is not None:
+        raise UsageError(f"strategy {strategy.name} has no score to stop by while it learns; leave patience out")
+    schedule, learning = plan.schedule(len(examples)), strategy.begin(model)
+    steps = schedule.steps(len(examples))
+    drawn, seen = groups(examples, schedule.batch_size, steps, plan.seed), 0
+    loss, once = partial(pair_loss, temperature=strategy.temperature), replace(schedule, epochs=1, batch_size=1)
+    with computing(model, dtype) as masters, watch.bar("contrasting", steps, "steps") as bar:
+        optimizer = AdamW(learning, masters, _touched(model, examples))
+        for step in train(model, drawn, optimizer, once, loss):
+            rows, epoch = step.sequences, (step.number - 1) * schedule.epochs // steps
+            seen += rows
+            done.steps.append(_record(step) | {"epoch": epoch, "rows": rows})
+            bar.advance(loss=f"{step.loss:.3f}", epoch=f"{epoch + 1}/{schedule.epochs}")
+        model.backbone.token_embedding.sparse = False
+    return seen
 
 
 def _learn(

@@ -83,7 +83,7 @@ def finetune(
         data: csv, tsv, jsonl (plain, .gz, .xz) or parquet with the task's columns.
         task: "classify", "pair", "choice", "similarity" or "embed".
         model: a folder, a name on the hub, or a loaded model (which is left as it is).
-        strategy: "probe" (seconds) or "full" (best).
+        strategy: a name from graft.transfer: "probe" (seconds), "full" (best), "bitfit", "partial", "gradual", ...
         eval: a file to measure on. Without it: the rows whose column `split` says test, else a fifth set aside by hash.
         out: folder to save to; it must be new, empty, or one Graft wrote.
         columns: role -> column, where the names do not say.
@@ -242,7 +242,7 @@ def _record(
         "auxiliary": done.auxiliary,
         "found": done.found,
         "findings": findings.as_dict(),
-        "plan": {name: getattr(plan, name) for name in Plan.__dataclass_fields__},
+        "plan": {name: getattr(plan, name) for name in Plan.__dataclass_fields__} | {"learning_rate": plan.rate},
         "epochs": done.steps[-1]["epoch"] + 1 if done.steps else None,
         "version": __version__,
     }

@@ -110,7 +110,7 @@ def _training(run: Run) -> report.Section:
             (ends[e["epoch"]], e[run.job.primary]["value"]) for e in run.adapted.epochs if run.job.primary in e
         ]
     }
-    note = f"Seed {run.record['plan']['seed']}; learning rate up to {run.record['plan']['learning_rate']:g}."
+    note = f"Seed {run.record['plan']['seed']}; learning rate up to {max(step['rate'] for step in steps):g}."
     return report.training_section(
         [(step["number"], step["loss"]) for step in steps], dev if dev[run.job.primary] else None, note=note
     )

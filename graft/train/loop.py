@@ -77,6 +77,7 @@ class Step:
     rate: float
     gradient_norm: float
     rows: int
+    sequences: int
     tokens: int
     seconds: float
     ends_epoch: bool
@@ -124,6 +125,7 @@ def train(
                 rate=rate,
                 gradient_norm=norm,
                 rows=len(rows),
+                sequences=sum(len(row.sequences) for row in rows),
                 tokens=sum(row.tokens for row in rows),
                 seconds=time.perf_counter() - began,
                 ends_epoch=start + schedule.batch_size >= len(order),

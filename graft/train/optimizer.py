@@ -23,7 +23,8 @@ class AdamW:
 
     The model's parameters may be bfloat16: masters, moments and the update are float32, and the parameters are rounded
     copies of the masters. An embedding of which only some rows occur in the data is updated in those rows alone; the
-    others have no gradient and no decay, so the result is the same to the last bit.
+    others have no gradient and no decay, so the result is the same to the last bit. Each parameter counts its own
+    steps: one that begins to learn late has the bias of its moments corrected from its own beginning.
     """
 
     def __init__(
@@ -35,14 +36,14 @@ class AdamW:
         """Prepare the moments.
 
         Args:
-            groups: what learns.
+            groups: what learns, now or later: what has no gradient is left alone.
             masters: the float32 values of parameters that are kept in another dtype; updated in place.
             rows: for embeddings without decay, the numbers of the rows that ever have a gradient; it may be sparse.
         """
         masters, rows = masters or {}, rows or {}
         for parameter in (parameter for group in groups for parameter in group.parameters):
             parameter.data = parameter.data.contiguous()  # a loaded one may lie as its file has it
-        self.steps, self.groups = 0, list(groups)
+        self.groups = list(groups)
         self.states = [
             _State(parameter, masters.get(parameter, parameter.data), group, rows.get(parameter))
             for group in groups
@@ -65,11 +66,10 @@ class AdamW:
             own = [state for state in states if state.group is group]
             for pieces in _batches(piece for state in own for piece in state.pieces()):
                 self._update(pieces, group, rate, scale)
-        self.steps += 1
         with torch.no_grad():
             _write_back(states)
         for state in states:
-            state.forget()
+            state.done()
 
     def _learning(self) -> list[_State]:
         return [state for state in self.states if state.parameter.grad is not None]
@@ -78,14 +78,15 @@ class AdamW:
         wide = [piece.gradient.float() for piece in pieces]
         if scale != 1.0:
             torch._foreach_mul_(wide, scale)
-        done = torch.tensor(float(self.steps), device=wide[0].device)  # torch counts this step itself
+        device = wide[0].device
+        done = {steps: torch.tensor(float(steps), device=device) for steps in {piece.steps for piece in pieces}}
         adamw(
             [piece.value for piece in pieces],
             wide,
             [piece.first for piece in pieces],
             [piece.second for piece in pieces],
             [],
-            [done.clone() for _ in pieces],
+            [done[piece.steps].clone() for piece in pieces],
             fused=True,
             amsgrad=False,
             beta1=BETAS[0],
@@ -98,12 +99,13 @@ class AdamW:
 
 
 class _Piece(NamedTuple):
-    """Part of a parameter: master values, gradient, and both moments."""
+    """Part of a parameter: master values, gradient, both moments, and how often it was updated so far."""
 
     value: Tensor
     gradient: Tensor
     first: Tensor
     second: Tensor
+    steps: int
 
 
 class _State:
@@ -114,6 +116,7 @@ class _State:
         self.values = master if rows is None else master[rows]
         self.first, self.second = (torch.zeros_like(self.values) for _ in range(2))
         self._compact: Tensor | None = None
+        self.steps = 0
         if rows is not None:
             self._place = torch.zeros(len(master), dtype=torch.int64, device=master.device)
             self._place[rows] = torch.arange(len(rows), device=master.device)
@@ -137,10 +140,12 @@ class _State:
     def pieces(self) -> Iterator[_Piece]:
         """The parameter in pieces of at most CHUNK values."""
         tensors = (self.values, self.gradient(), self.first, self.second)
-        yield from map(_Piece._make, zip(*(_chunks(tensor) for tensor in tensors), strict=True))
+        for parts in zip(*(_chunks(tensor) for tensor in tensors), strict=True):
+            yield _Piece._make((*parts, self.steps))
 
-    def forget(self) -> None:
-        """Drop the gradient."""
+    def done(self) -> None:
+        """Count the update, and drop the gradient."""
+        self.steps += 1
         self.parameter.grad = self._compact = None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -36,10 +36,14 @@ class Strategy:
     Attributes:
         name: its name in commands: that of its file.
         tokens: the token embedding learns, so that tokens may be added to it.
+        learning_rate: highest rate where the user names none.
+        unchanged_at_start: whether `begin` leaves what the model computes as it was.
     """
 
     name: ClassVar[str] = ""
     tokens: ClassVar[bool] = False
+    learning_rate: ClassVar[float] = 5e-5
+    unchanged_at_start: ClassVar[bool] = True
 
     def begin(self, model: Model) -> list[Group]:
         """Say what learns. Everything else is frozen. New weights are put in here, in float32."""
@@ -50,6 +54,46 @@ class Strategy:
 
     def finish(self, model: Model) -> None:
         """Leave the model as it is to be saved."""
+
+
+def let_learn(model: Model, learning: Iterable[torch.nn.Parameter]) -> None:
+    """Let these parameters learn, and nothing else."""
+    chosen = {id(parameter) for parameter in learning}
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in chosen)
+
+
+def head_alone(model: Model) -> list[torch.nn.Parameter]:
+    """The head's parameters, without a matrix it shares with the backbone."""
+    shared = {id(parameter) for parameter in model.backbone.parameters()}
+    return [parameter for parameter in (model.head or torch.nn.Module()).parameters() if id(parameter) not in shared]
+
+
+def decaying(model: Model, learning: Iterable[torch.nn.Parameter], *, decay: float, rate: float = 1.0) -> list[Group]:
+    """Matrices with weight decay; embeddings, biases and normalization weights without (Devlin et al. 2019)."""
+    embeddings = {id(p) for name, p in model.backbone.named_parameters() if "embedding" in name}
+    matrices: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
+    for parameter in learning:
+        (matrices if parameter.dim() > 1 and id(parameter) not in embeddings else others).append(parameter)
+    return [Group(parameters=matrices, rate=rate, decay=decay), Group(parameters=others, rate=rate)]
+
+
+def stages(model: Model) -> list[list[torch.nn.Parameter]]:
+    """All parameters from the top: the head with the norm it reads, block after block, and what lies below them.
+
+    Where there is a decoder, its blocks come before the encoder's, unless the head embeds: that reads the encoder.
+    """
+    encoder, embeds = model.backbone, model.head is not None and model.head.kind == "embed"
+    stacks = [encoder] if encoder.decoder is None or embeds else [encoder.decoder, encoder]
+    found = [head_alone(model)]
+    for stack in stacks:
+        blocks = [list(block.parameters()) for block in reversed(stack.blocks)]
+        last = [] if stack.final_norm is None else list(stack.final_norm.parameters())
+        (found if stack is stacks[0] else blocks)[0].extend(last)
+        found += blocks
+    placed = {id(parameter) for stage in found for parameter in stage}
+    return [*found, [parameter for parameter in model.parameters() if id(parameter) not in placed]]
 
 
 @runtime_checkable
@@ -71,6 +115,17 @@ class Solver(Protocol):
         progress: Callable[[int], None] | None = None,
     ) -> dict[str, Any]:
         """Fit the head; returns what was found (the regularization chosen, its score)."""
+
+
+@runtime_checkable
+class Contrasting(Protocol):
+    """A solver before which the backbone learns from pairs of rows (graft/train/contrast.py)."""
+
+    name: ClassVar[str]
+    temperature: float
+
+    def begin(self, model: Model) -> list[Group]:
+        """Say what learns."""
 
 
 def names() -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from graft.grafted import Model
-from graft.transfer import Group, Strategy
+from graft.transfer import Group, Strategy, decaying, let_learn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +23,9 @@ class Full(Strategy):
 
     def begin(self, model: Model) -> list[Group]:
         """Matrices decay; embeddings, biases and normalization weights do not."""
-        embeddings = {id(p) for name, p in model.backbone.named_parameters() if "embedding" in name}
         learning = list(model.parameters())
-        for parameter in learning:
-            parameter.requires_grad_(True)
-        decaying = [p for p in learning if p.dim() > 1 and id(p) not in embeddings]
-        others = [p for p in learning if p.dim() <= 1 or id(p) in embeddings]
-        return [Group(parameters=decaying, decay=self.decay), Group(parameters=others)]
+        let_learn(model, learning)
+        return decaying(model, learning, decay=self.decay)
 
 
 STRATEGY = Full

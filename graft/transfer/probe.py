@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from graft.errors import UsageError
 from graft.features import features
 from graft.grafted import Model
-from graft.heads import Classify, Pooled
+from graft.heads import Classify, Head, Pool, Pooled, Regress
 from graft.model.attention import Attention
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0, 100.0)
@@ -47,9 +47,15 @@ MANY = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """Logistic (or ridge) regression on frozen features."""
+    """Logistic (or ridge) regression on frozen features.
+
+    Attributes:
+        layer: the block whose output is probed, 1, 2, ... from the bottom or -1, -2, ... from the top. The blocks above
+            it are cut off: what is saved is a smaller and faster model that gives exactly this output.
+    """
 
     name: ClassVar[str] = "probe"
+    layer: int = -1
 
     def solve(
         self,
@@ -76,15 +82,12 @@ class Probe:
             progress: told how many sequences are done.
 
         Raises:
-            UsageError: the head is not one a probe can solve for.
+            UsageError: the head is not one a probe can solve for, or the model has no such layer.
         """
-        head = model.head
-        if not isinstance(head, Pooled):
-            raise UsageError("the probe strategy needs a task with labels or scores to solve for; use strategy full")
+        head = check(model, self.name)
+        _cut(model, self.layer)
         mean = head.dense is not None
-        if mean and model.backbone.config.norm == "pre":
-            raise UsageError(f"the probe strategy cannot be written into {model.family.name} models; use strategy full")
-        raw = features(model, sequences, types, "mean" if mean else head.pool, dtype, progress)
+        raw = features(model, sequences, types, pool_of(head), dtype, progress)
         scale = 1.0 if mean else 1.0 / float(raw.std().clamp(min=1e-6))
         x = (_as_published(raw, model.backbone.config.norm_eps, head) if mean else raw * scale).double().numpy()
         weight, bias, found = _solve(head, x, targets.numpy(), seed, balanced)
@@ -95,6 +98,41 @@ class Probe:
         if mean:
             _append_mean(model, head)
         return found
+
+
+def check(model: Model, name: str) -> Pooled:
+    """The model's head, where it can be solved for.
+
+    Raises:
+        UsageError: it gives no labels or scores, or its family's classifier could not hold the mean.
+    """
+    head = model.head
+    if not isinstance(head, Classify | Regress):
+        raise UsageError(f"the {name} strategy needs a task with labels or scores to solve for; use strategy full")
+    if head.dense is not None and model.backbone.config.norm == "pre":
+        raise UsageError(f"the {name} strategy cannot be written into {model.family.name} models; use strategy full")
+    return head
+
+
+def _cut(model: Model, layer: int) -> None:
+    """Take away the blocks above a layer."""
+    config, blocks = model.backbone.config, len(model.backbone.blocks)
+    if not 1 <= abs(layer) <= blocks:
+        raise UsageError(
+            f"strategy probe: layer is {layer}, this model has {blocks}; choose 1 to {blocks} or -1 to -{blocks}"
+        )
+    kept = layer if layer > 0 else blocks + 1 + layer
+    if kept == blocks:
+        return
+    del model.backbone.blocks[kept:]
+    dense = tuple(one for one in config.dense_layers if one < kept)
+    model.backbone.config = dataclasses.replace(config, layers=kept, windows=config.windows[:kept], dense_layers=dense)
+
+
+def pool_of(head: Head) -> Pool:
+    """What a head is solved for on: the mean of the tokens where it can be written, else what the head reads."""
+    assert isinstance(head, Pooled)
+    return head.pool if head.dense is None else "mean"
 
 
 def _as_published(mean_ND: Tensor, eps: float, head: Pooled) -> Tensor:

@@ -43,11 +43,24 @@ def test_the_defaults_that_help_names_are_the_recipe_s(graft: Run):
     from graft.recipes.adapt import Plan
 
     text = " ".join(graft("finetune", "--help").out.split())
-    for name in ("batch_size", "learning_rate", "warmup", "seed"):
+    for name in ("batch_size", "warmup", "seed"):
         option = text.partition(f"--{name.replace('_', '-')} ")[2]
         assert option.partition("default: ")[2].split(". ")[0].strip(".") == str(getattr(Plan(), name))
     assert ENCODER in text.replace("sentence- transformers", "sentence-transformers")
     assert TEMPLATE in " ".join(graft("run", "--help").out.split())
+
+
+def test_help_lists_every_strategy_with_its_settings(graft: Run):
+    import dataclasses
+
+    from graft import transfer
+
+    listed = dict(re.findall(r"^  (\w+) +([A-Z].+(?:\n {6,}.+)*)$", graft("finetune", "-h").out, re.MULTILINE))
+    assert [name for name in listed if name in transfer.names()] == transfer.names()
+    for name in transfer.names():
+        said = listed[name].replace("'", "")
+        missing = [f for f in dataclasses.fields(transfer.find(name)) if f"{f.name}={f.default}" not in said]
+        assert not missing, said
 
 
 def test_version(graft: Run):

@@ -45,3 +45,19 @@ def test_steps_are_those_of_torch(make, dtype: torch.dtype):
     for mine, other in zip(model, theirs, strict=True):
         assert mine.dtype == torch.float32
         torch.testing.assert_close(mine.data, other.data, atol=1e-6, rtol=1e-6)
+
+
+def test_a_parameter_counts_its_own_steps():
+    """Torch counts for each parameter as well: one frozen at first, one frozen at last."""
+    generator = torch.Generator().manual_seed(3)
+    ours = [nn.Parameter(torch.ones(4, 3)) for _ in range(2)]
+    theirs = [nn.Parameter(torch.ones(4, 3)) for _ in range(2)]
+    optimizer, reference = AdamW([Group(parameters=ours)]), torch.optim.AdamW(theirs, lr=0.01, weight_decay=0.0)
+    for frozen in (1, 1, 1, None, 0, 0):
+        for number, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
+            gradient = torch.randn(4, 3, generator=generator)
+            mine.grad, other.grad = (None, None) if number == frozen else (gradient.clone(), gradient)
+        optimizer.step(0.01)
+        reference.step()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.data, other.data, atol=1e-7, rtol=0)

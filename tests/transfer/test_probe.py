@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from graft.errors import UsageError
 from graft.grafted import Model
 from graft.loading import load
 from graft.transfer.probe import Probe
@@ -28,6 +29,34 @@ def rows(count: int = 240) -> tuple[list[list[int]], torch.Tensor]:
 
 def accuracy(model: Model, sequences: list[list[int]], targets: torch.Tensor) -> float:
     return float((torch.stack(model.logits(sequences)).argmax(-1) == targets).float().mean())
+
+
+@pytest.mark.parametrize(("name", "layer", "kept"), [("bert", -2, 2), ("distilbert", 1, 1), ("qwen2-lm", 2, 2)])
+def test_an_earlier_layer_is_probed_by_cutting_the_blocks_above_it(
+    tiny, tmp_path: Path, name: str, layer: int, kept: int
+):
+    model = load(tiny(name).folder, "float32")
+    model.graft("classify", labels=LABELS, problem="single")
+    sequences, targets = rows()
+    states = [one[kept] for one in model.hidden_states(sequences, layers=True)]
+    mean = model.head.dense is not None
+    if not mean:
+        states = [model.backbone.final_norm(one) for one in states]
+    features = torch.stack([one.mean(0) if mean else one[-1] for one in states]).detach()
+    fitted = LogisticRegression(max_iter=1000).fit(features, targets).score(features, targets)
+    Probe(layer=layer).solve(model, sequences, [None] * len(sequences), targets)
+    assert len(model.backbone.blocks) == model.backbone.config.layers == kept + mean
+    assert accuracy(model, sequences, targets) > fitted - 0.06
+    again = load(model.save(tmp_path / "saved"), "float32")
+    torch.testing.assert_close(torch.stack(again.logits(sequences)), torch.stack(model.logits(sequences)))
+
+
+@pytest.mark.parametrize("layer", [0, 4, -4])
+def test_a_layer_there_is_none_of(tiny, layer: int):
+    model = load(tiny("bert").folder, "float32")
+    model.graft("classify", labels=LABELS, problem="single")
+    with pytest.raises(UsageError, match=f"layer is {layer}, this model has 3; choose 1 to 3 or -1 to -3"):
+        Probe(layer=layer).solve(model, *rows()[:1], [], torch.tensor([]))
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "distilbert", "xlnet", "gpt2", "llama"])

@@ -1,0 +1,62 @@
+"""`graft finetune` with every strategy there is: by name, with settings, saved, loaded and evaluated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graft import transfer
+
+Run = Callable[..., Any]
+
+
+@pytest.mark.parametrize("name", transfer.names())
+def test_finetune_and_evaluate_agree_under_every_strategy(
+    graft: Run, base: Path, pets: Path, tmp_path: Path, name: str
+):
+    done = graft("finetune", pets, "--model", base, f"strategy={name}", "epochs=2", "--dtype", "float32", "--json")
+    assert done.code == 0, done.err
+    folder = tmp_path / done.json["out"]
+    saved = json.loads((folder / "run.json").read_text())
+    own = getattr(transfer.find(name), "learning_rate", None)
+    assert own is None or saved["plan"]["learning_rate"] == own
+    judged = graft("evaluate", folder, pets, "--dtype", "float32", "--json")
+    assert judged.json["metrics"]["accuracy"] == pytest.approx(saved["metrics"]["accuracy"], abs=1e-6)
+    steps = folder / "metrics.jsonl"
+    assert steps.is_file() == bool(saved["epochs"])
+    assert not steps.is_file() or len(steps.read_text().splitlines()) == 2 * 3
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("strategy=partial", "blocks=9"), "blocks is 9, this model has 3"),
+        (("strategy=partial", "block=1"), "did you mean 'blocks'"),
+        (("strategy=gradual", "layer_decay=2"), "layer_decay is 2"),
+        (("strategy=gradual", "blocks=some"), "blocks is 'some', expected a whole number"),
+        (("strategy=probe", "layer=7"), "layer is 7, this model has 3"),
+        (("strategy=contrastive", "patience=1"), "leave patience out"),
+        (("strategy=contrastive", "temperature=0"), "temperature is 0, expected above 0"),
+        (("strategy=bitfit", "learning_rate=20"), "learning_rate is 20"),
+    ],
+)
+def test_what_a_strategy_cannot_do(graft: Run, base: Path, pets: Path, words: tuple[str, ...], part: str):
+    graft("finetune", pets, "--model", base, *words, "--quiet").failed(2, part)
+
+
+@pytest.mark.parametrize("name", ["probe", "contrastive"])
+def test_what_reads_a_decoder_cannot_be_solved_for(graft: Run, pets: Path, tiny: Callable[..., Any], name: str):
+    graft("finetune", pets, "--model", tiny("t5").folder, f"strategy={name}", "--quiet").failed(
+        2, "cannot be written into t5 models; use strategy full"
+    )
+
+
+def test_contrastive_needs_one_label_a_row(graft: Run, base: Path, tmp_path: Path):
+    (tmp_path / "many.csv").write_text("text,labels\n" + "aa,x|y\nbb,x\ncc,y\ndd,x|y\n" * 5)
+    graft("finetune", "many.csv", "--model", base, "strategy=contrastive", "--eval", "many.csv", "--quiet").failed(
+        2, "needs rows with one label each; use strategy full"
+    )
