@@ -31,10 +31,10 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         model: the pretrained encoder or decoder: a folder or a name.
-        strategy: "probe" (seconds) or "full" (best).
+        strategy: "probe" (seconds), "lora" or "adapter" (few weights), or "full" (best).
         epochs: times through the data; None leaves it to Graft.
         batch_size: rows to a step.
-        learning_rate: highest rate.
+        learning_rate: highest rate; None: the strategy's own.
         seed: of everything random.
         dtype: what to compute in.
         class_weight: "balanced" weighs labels inversely to how often they occur.
@@ -54,7 +54,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         strategy: str = "probe",
         epochs: int | None = None,
         batch_size: int = 32,
-        learning_rate: float = 5e-5,
+        learning_rate: float | None = None,
         seed: int = 0,
         dtype: str = "auto",
         class_weight: str | None = None,

@@ -42,6 +42,7 @@ class Settings:
         overflow: "truncate" reads the beginning and reports the rest; "error" refuses.
         made: how it came to be: strategy, base model, data fingerprint, seed, versions.
         golden: inputs and outputs to replay.
+        base: of an adapter: `reference` and `sha256` of the model whose frozen weights it needs.
     """
 
     task: str | None = None
@@ -49,6 +50,7 @@ class Settings:
     overflow: Literal["truncate", "error"] = "truncate"
     made: dict[str, Any] = field(default_factory=dict)
     golden: Golden | None = None
+    base: dict[str, str] | None = None
 
 
 def read(folder: Path) -> Settings:
@@ -71,6 +73,7 @@ def read(folder: Path) -> Settings:
             overflow=content.get("overflow", "truncate"),
             made=dict(content.get("made", {})),
             golden=_golden(golden) if golden else None,
+            base=content.get("base"),
         )
         _check(settings)
     except (LookupError, TypeError, ValueError, OverflowError) as error:
@@ -86,6 +89,9 @@ def _check(settings: Settings) -> None:
         raise ValueError(f"limit is {limit!r:.60}, expected a number of tokens")
     if overflow not in ("truncate", "error"):
         raise ValueError(f"overflow is {overflow!r:.60}, expected 'truncate' or 'error'")
+    base = settings.base
+    if base is not None and not (isinstance(base, dict) and all(isinstance(value, str) for value in base.values())):
+        raise ValueError(f"base is {base!r:.60}, expected reference and sha256")
 
 
 def _golden(content: dict[str, Any]) -> Golden:

@@ -43,7 +43,7 @@ class Plan:
         settings: the strategy's own, by name.
         epochs: times through the data; None: 3, or more where the data are few.
         batch_size: rows to a step.
-        learning_rate: highest rate.
+        learning_rate: highest rate; None: the strategy's own.
         warmup: share of steps spent rising to it.
         seed: of everything random.
         dtype: what to compute in; weights stay float32.
@@ -56,7 +56,7 @@ class Plan:
     settings: Mapping[str, Any] = field(default_factory=dict)
     epochs: int | None = None
     batch_size: int = 32
-    learning_rate: float = 5e-5
+    learning_rate: float | None = None
     warmup: float = 0.06
     seed: int = 0
     dtype: str = "auto"
@@ -68,9 +68,13 @@ class Plan:
             raise UsageError(f"class_weights is {self.class_weights!r}, expected 'balanced' or nothing")
         if self.patience is not None and self.patience < 1:
             raise UsageError(f"patience is {self.patience}, expected at least 1 epoch")
+        if self.learning_rate is None:
+            rate = getattr(transfer.find(self.strategy), "learning_rate", Strategy.learning_rate)
+            object.__setattr__(self, "learning_rate", rate)
 
     def schedule(self, rows: int) -> Schedule:
         """The training schedule for so many rows."""
+        assert self.learning_rate is not None
         few = -(-FEWEST_STEPS * self.batch_size // max(1, rows))
         return Schedule(
             epochs=self.epochs if self.epochs is not None else min(MOST_EPOCHS, max(3, few)),

@@ -81,7 +81,7 @@ def finetune(
         data: csv, tsv, jsonl (plain, .gz, .xz) or parquet with the task's columns.
         task: "classify", "similarity" or "embed".
         model: a folder, a name on the hub, or a loaded model (which is left as it is).
-        strategy: "probe" (seconds) or "full" (best).
+        strategy: "probe" (seconds), "lora" or "adapter" (small files), or "full" (best).
         eval: a file to measure on. Without it: the rows whose column `split` says test, else a fifth set aside by hash.
         out: folder to save to; it must be new, empty, or one Graft wrote.
         columns: role -> column, where the names do not say.
@@ -203,6 +203,9 @@ def _fresh(model: str | Path | Model, limit: int | None, overflow: str) -> Model
     if overflow not in ("truncate", "error"):
         raise UsageError(f"overflow is {overflow!r}, expected 'truncate' or 'error'")
     live = load(model.folder if isinstance(model, Model) else model, dtype="float32")
+    if isinstance(model, Model):
+        live.base = model.base
+    live.merge()  # an adapter is a whole model from here on
     live.settings = Settings(limit=_limit(live, limit), overflow=overflow)  # type: ignore[arg-type]
     return live
 

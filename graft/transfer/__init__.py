@@ -31,9 +31,15 @@ class Group:
 
 
 class Strategy:
-    """How a model is adapted: a frozen dataclass whose fields are its settings."""
+    """How a model is adapted: a frozen dataclass whose fields are its settings.
+
+    Attributes:
+        name: that of its file.
+        learning_rate: the highest rate where the plan leaves it open.
+    """
 
     name: ClassVar[str] = ""
+    learning_rate: ClassVar[float] = 5e-5
 
     def begin(self, model: Model) -> list[Group]:
         """Say what learns. Everything else is frozen. New weights are put in here, in float32."""
