@@ -31,7 +31,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         model: the pretrained encoder or decoder: a folder or a name.
-        strategy: "probe" (seconds), "lora" or "adapter" (few weights), or "full" (best).
+        strategy: "probe" (seconds) or "full" (best).
         epochs: times through the data; None leaves it to Graft.
         batch_size: rows to a step.
         learning_rate: highest rate; None: the strategy's own.

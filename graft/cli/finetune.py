@@ -28,7 +28,7 @@ Base = Annotated[
     str | None,
     Option(metavar="REF", help="A folder, or a name on the hub; default: sentence-transformers/all-MiniLM-L6-v2."),
 ]
-Strategy = Annotated[str, Option(metavar="NAME", help="full (best), lora or adapter (small files), probe (seconds).")]
+Strategy = Annotated[str, Option(metavar="NAME", help="full (best) or probe (seconds).")]
 Eval = Annotated[
     str | None, Option(metavar="FILE", help="Rows to measure on; default: the split column, else a fifth set aside.")
 ]
@@ -37,7 +37,7 @@ Epochs = Annotated[
     int | None, Option(metavar="N", help="Times through the data; default: 3, or more where they are few.")
 ]
 BatchSize = Annotated[int | None, Option(metavar="N", help="Rows to a step; default: 32.")]
-Rate = Annotated[float | None, Option(metavar="X", help="Highest learning rate; default: the strategy's own.")]
+Rate = Annotated[float | None, Option(metavar="X", help="Highest learning rate; default: the strategy's.")]
 Warmup = Annotated[float | None, Option(metavar="X", help="Share of the steps spent rising to it; default: 0.06.")]
 Seed = Annotated[int | None, Option(metavar="N", help="Of everything random; default: 0.")]
 Weights = Annotated[str | None, Option(metavar="balanced", help="Weigh labels inversely to how often they occur.")]

@@ -68,18 +68,20 @@ class Plan:
             raise UsageError(f"class_weights is {self.class_weights!r}, expected 'balanced' or nothing")
         if self.patience is not None and self.patience < 1:
             raise UsageError(f"patience is {self.patience}, expected at least 1 epoch")
-        if self.learning_rate is None:
-            rate = getattr(transfer.find(self.strategy), "learning_rate", Strategy.learning_rate)
-            object.__setattr__(self, "learning_rate", rate)
+
+    @property
+    def rate(self) -> float:
+        """The highest learning rate: the one asked for, else the strategy's own."""
+        own: float = getattr(transfer.find(self.strategy), "learning_rate", Strategy.learning_rate)
+        return own if self.learning_rate is None else self.learning_rate
 
     def schedule(self, rows: int) -> Schedule:
         """The training schedule for so many rows."""
-        assert self.learning_rate is not None
         few = -(-FEWEST_STEPS * self.batch_size // max(1, rows))
         return Schedule(
             epochs=self.epochs if self.epochs is not None else min(MOST_EPOCHS, max(3, few)),
             batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
+            learning_rate=self.rate,
             warmup=self.warmup,
             seed=self.seed,
         )

@@ -81,7 +81,7 @@ def finetune(
         data: csv, tsv, jsonl (plain, .gz, .xz) or parquet with the task's columns.
         task: "classify", "similarity" or "embed".
         model: a folder, a name on the hub, or a loaded model (which is left as it is).
-        strategy: "probe" (seconds), "lora" or "adapter" (small files), or "full" (best).
+        strategy: "probe" (seconds) or "full" (best).
         eval: a file to measure on. Without it: the rows whose column `split` says test, else a fifth set aside by hash.
         out: folder to save to; it must be new, empty, or one Graft wrote.
         columns: role -> column, where the names do not say.
@@ -230,7 +230,7 @@ def _record(
         "truncated_tokens": {"train": done.truncated_tokens, "eval": judged.truncated_tokens},
         "found": done.found,
         "findings": findings.as_dict(),
-        "plan": {name: getattr(plan, name) for name in Plan.__dataclass_fields__},
+        "plan": {name: getattr(plan, name) for name in Plan.__dataclass_fields__} | {"learning_rate": plan.rate},
         "epochs": done.steps[-1]["epoch"] + 1 if done.steps else None,
         "version": __version__,
     }

@@ -34,12 +34,13 @@ class Strategy:
     """How a model is adapted: a frozen dataclass whose fields are its settings.
 
     Attributes:
-        name: that of its file.
-        learning_rate: the highest rate where the plan leaves it open.
+        learning_rate: highest rate where the user names none.
+        unchanged_at_start: whether `begin` leaves what the model computes as it was.
     """
 
     name: ClassVar[str] = ""
     learning_rate: ClassVar[float] = 5e-5
+    unchanged_at_start: ClassVar[bool] = True
 
     def begin(self, model: Model) -> list[Group]:
         """Say what learns. Everything else is frozen. New weights are put in here, in float32."""

@@ -28,6 +28,7 @@ class Adapter(Strategy):
 
     name: ClassVar[str] = "adapter"
     learning_rate: ClassVar[float] = 5e-4
+    unchanged_at_start: ClassVar[bool] = False
     size: int = 64
     norms: bool = True
 
