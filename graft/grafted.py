@@ -326,10 +326,11 @@ class Model(nn.Module):
         """
         if adapters.merge(self.backbone):
             self.base = Base(reference="", folder=self.base.folder)
+            self.settings = dataclasses.replace(self.settings, base=None)
 
     def _save_weights(self, folder: Path) -> dict[str, str] | None:
         """Write the weights: all, or what an adapter learned; then gives its base as graft.json has it."""
-        architecture = self._architecture()
+        architecture = self.architecture
         if adapters.present(self.backbone):
             return adapters.save(
                 folder,
@@ -354,7 +355,8 @@ class Model(nn.Module):
         )
         return None
 
-    def _architecture(self) -> str:
+    @property
+    def architecture(self) -> str:
         """The published class to save as: the one the model came as, where its head is of that kind."""
         kind = self.head.kind if self.head else "embed"
         if kind == "embed":

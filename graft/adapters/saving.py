@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -68,7 +68,7 @@ def save(
     return record
 
 
-def library(backbone: Transformer, family: Family) -> str:
+def library(backbone: Transformer, family: Family) -> Literal["", "peft", "transformers"]:
     """The library besides Graft that opens what `save` writes; "" where there is none."""
     if not present(backbone):
         return "transformers"

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from graft import hub
+from graft import adapters, hub
 from graft.data.check import Findings
 from graft.evaluate import metrics, report
 from graft.evaluate.card import Card, model_card
@@ -118,7 +118,7 @@ def _training(run: Run) -> report.Section:
 
 def _card(run: Run) -> Card:
     head, plan = run.model.head, run.record["plan"]
-    opens = isinstance(head, Classify | Regress)
+    opens = adapters.library(run.model.backbone, run.model.family) if isinstance(head, Classify | Regress) else ""
     pair = isinstance(run.test[0].inputs[0], tuple) if run.test else False
     return Card(
         name=run.name,
@@ -137,6 +137,8 @@ def _card(run: Run) -> Card:
         license=hub.licence(run.model.folder) or "",
         max_tokens=run.model.limit,
         overflow=run.model.settings.overflow,
-        opens_in="transformers" if opens else "",
+        opens_in=opens,
+        architecture=run.model.architecture,
+        relation="merge" if run.record["strategy"] == "lora" and opens == "transformers" else "",
         notes=run.findings.lines(),
     )
