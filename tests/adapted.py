@@ -10,6 +10,7 @@ from side_by_side import draw
 
 from graft import transfer
 from graft.grafted import Model
+from graft.inference import computing
 from graft.loading import load
 from graft.train.example import Example
 from graft.train.loop import Schedule, train
@@ -18,7 +19,11 @@ from graft.transfer import Strategy
 
 FAMILIES = ("bert", "roberta", "distilbert", "xlnet", "gpt2", "llama", "t5")
 LABELS = ("low", "high", "middling")
-SEQUENCES = [[*one, 1] for one in draw((4, 8, 11, 2, 6, 7), 90, seed=5)]
+
+
+def sequences(name: str) -> list[list[int]]:
+    """T5's classifier of transformers wants an end token; RoBERTa takes that number for padding."""
+    return [one + [1] * (name == "t5") for one in draw((4, 8, 11, 2, 6, 7), 90, seed=5)]
 
 
 def grafted(folder: Path, dtype: str = "float32") -> Model:
@@ -29,20 +34,21 @@ def grafted(folder: Path, dtype: str = "float32") -> Model:
     return model
 
 
-def learn(model: Model, name: str, steps: int = 3, **settings: Any) -> Strategy:
+def learn(model: Model, name: str, steps: int = 3, dtype: torch.dtype = torch.float32, **settings: Any) -> None:
     """Some steps of training."""
     strategy = transfer.make(name, settings)
     assert isinstance(strategy, Strategy)
-    optimizer = AdamW(strategy.begin(model))
     examples = [
         Example(sequences=(one,), types=(None,), target=torch.tensor(number % 3), line=number)
-        for number, one in enumerate(SEQUENCES)
+        for number, one in enumerate(sequences(model.family.name))
     ]
-    done = list(train(model, examples, optimizer, Schedule(epochs=steps, batch_size=6, learning_rate=0.01, warmup=0)))
-    assert len(done) == steps
+    groups = strategy.begin(model)
+    with computing(model, dtype) as masters:
+        optimizer = AdamW(groups, masters)
+        schedule = Schedule(epochs=steps, batch_size=6, learning_rate=0.01, warmup=0)
+        assert len(list(train(model, examples, optimizer, schedule))) == steps
     strategy.finish(model)
-    return strategy
 
 
 def logits(model: Model) -> torch.Tensor:
-    return torch.stack(model.logits(SEQUENCES))
+    return torch.stack(model.logits(sequences(model.family.name)))
