@@ -84,7 +84,13 @@ def look(folder: Path) -> Opened:
         sizes = learned.find(folder, shards, own)
         others = [Match(name, (name,), Rule(name, name)) for name in learned.further(shards, sizes)]
         return Opened(base=base, seen=seen, shards=shards, factors=[], dropout=0.0, sizes=sizes, others=others)
-    factors, more = peft.find(folder, said, shards, rules, own, prefix)
+    heads = {
+        name: torch.Size(one.shapes(seen.shards.entries[one.theirs].shape))
+        for one in seen.found
+        for name in one.names
+        if name.startswith("head.")
+    }
+    factors, more = peft.find(folder, said, shards, rules, own | heads, prefix)
     wanted = own.keys() | {name for rule in grafting.rules for name in rule.names}
     found = [dataclasses.replace(one, theirs=more[one.theirs]) for one in match(rules, more, wanted, prefix)[0]]
     _check_others(folder, shards, found, set(more.values()), own)
@@ -160,6 +166,7 @@ def load(folder: Path, *, dtype: torch.dtype, check_finite: bool = False) -> tup
     backbone = loaded.backbone.requires_grad_(False)
     peft.put_in(backbone, opened.factors, shards, opened.dropout, dtype)
     learned.put_in(backbone, opened.sizes, shards, dtype)
+    peft.fold_in(loaded.head, opened.factors, shards)
     given = {name: part for one in opened.others for name, part in one.parts(shards.tensor(one.theirs).to(dtype))}
     kept = {name for name in given if name.startswith("backbone.")}
     backbone.load_state_dict({name.removeprefix("backbone."): given[name] for name in kept}, strict=False, assign=True)

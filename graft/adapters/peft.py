@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from graft.adapters.layers import LowRank
 from graft.errors import ModelError, listed
@@ -188,7 +188,7 @@ def find(
         said: its configuration.
         shards: its tensors.
         rules: of the base's class.
-        own: names and shapes of the backbone's tensors, beginning with ``backbone.``.
+        own: names and shapes of the base's tensors, beginning with ``backbone.`` or ``head.``.
         prefix: what the base's class puts before the backbone's names.
 
     Returns:
@@ -246,7 +246,7 @@ def _factors(
 
 def put_in(backbone: nn.Module, found: Sequence[Factors], shards: Shards, dropout: float, dtype: torch.dtype) -> None:
     """Wrap the layers of a backbone. Of layers joined in the file, each takes what is its own and not zero."""
-    for one in found:
+    for one in (one for one in found if not _of_head(one)):
         a, b = (shards.tensor(name).to(dtype) for name in (one.a, one.b))
         joined = len(one.place.names) > 1
         for name, part in zip(one.place.names, b.chunk(len(one.place.names)), strict=True):
@@ -258,3 +258,15 @@ def put_in(backbone: nn.Module, found: Sequence[Factors], shards: Shards, dropou
                 wrapped = LowRank(layer, int(used.sum()), one.scale, dropout)
                 wrapped.lora_a, wrapped.lora_b = nn.Parameter(a[used]), nn.Parameter(part[:, used].contiguous())
                 backbone.set_submodule(path, wrapped)
+
+
+def fold_in(head: dict[str, Tensor], found: Sequence[Factors], shards: Shards) -> None:
+    """Merge factors on layers of a base's head into its tensors, whose names lack ``head.``: a head is kept whole."""
+    for one in filter(_of_head, found):
+        name = one.place.names[0].removeprefix("head.")
+        a, b = (shards.tensor(part).float() for part in (one.a, one.b))
+        head[name] = torch.addmm(head[name].float(), b, a, alpha=one.scale).to(head[name].dtype)
+
+
+def _of_head(one: Factors) -> bool:
+    return one.place.names[0].startswith("head.")
