@@ -324,7 +324,7 @@ class Model(nn.Module):
         Raises:
             UsageError: what was learned cannot be folded in (bottleneck adapters).
         """
-        if adapters.merge(self.backbone):
+        if adapters.merge(self.backbone, self.folder):
             self.base = Base(reference="", folder=self.base.folder)
             self.settings = dataclasses.replace(self.settings, base=None)
 

@@ -71,13 +71,17 @@ def add(
     return learning
 
 
-def merge(backbone: nn.Module) -> bool:
+def merge(backbone: nn.Module, name: object) -> bool:
     """Fold low-rank factors into the layers they stand beside; whether there were any.
+
+    Args:
+        backbone: of a model.
+        name: of the model, for the message.
 
     Raises:
         UsageError: there is a bottleneck, which no Linear layer can hold.
     """
     if any(isinstance(layer, Bottleneck) for layer in backbone.modules()):
-        raise UsageError("bottleneck adapters cannot be merged: no layer of the base can hold what they add")
+        raise UsageError(f"{name}: bottleneck adapters cannot be merged into their base; use or adapt the base itself")
     made = swap(backbone, lambda _, layer: isinstance(layer, LowRank), lambda layer: cast(LowRank, layer).plain())
     return bool(made)

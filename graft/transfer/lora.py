@@ -25,7 +25,7 @@ class Lora(Strategy):
     """
 
     name: ClassVar[str] = "lora"
-    learning_rate: ClassVar[float] = 5e-4
+    learning_rate: ClassVar[float] = 1e-3
     rank: int = 8
     alpha: float = 16.0
     dropout: float = 0.0
