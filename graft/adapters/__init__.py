@@ -8,7 +8,7 @@ from graft.adapters.base import Base, identity
 from graft.adapters.folder import Opened, holds, load, look
 from graft.adapters.layers import Bottleneck, LowRank
 from graft.adapters.saving import library, save
-from graft.adapters.wrapping import add, merge, present
+from graft.adapters.wrapping import add, layers, merge, present
 
 __all__ = [
     "Base",
@@ -18,6 +18,7 @@ __all__ = [
     "add",
     "holds",
     "identity",
+    "layers",
     "library",
     "load",
     "look",

@@ -27,6 +27,12 @@ def added(backbone: nn.Module) -> set[str]:
     return {f"{name}.{part}" for name, part in inner if part not in ("weight", "bias")}
 
 
+def layers(backbone: nn.Module) -> dict[str, str]:
+    """The Linear layers of the blocks, but for experts: whole name -> last part of it."""
+    names = (name for name, layer in backbone.named_modules() if isinstance(layer, nn.Linear))
+    return {name: name.rpartition(".")[2] for name in names if "blocks." in name and ".experts." not in name}
+
+
 def add(
     backbone: nn.Module,
     head: Head | None,
@@ -51,8 +57,7 @@ def add(
     """
     if present(backbone) or not base.reference:
         raise UsageError("this model is an adapter already; `graft convert` merges it into one to put others on")
-    places = {name: name.rpartition(".")[2] for name, layer in backbone.named_modules() if isinstance(layer, nn.Linear)}
-    places = {name: last for name, last in places.items() if "blocks." in name and ".experts." not in name}
+    places = layers(backbone)
     known = {*places.values(), "all"}
     unknown = [name for name in targets if name not in known]
     if unknown or not targets:

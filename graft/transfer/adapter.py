@@ -12,7 +12,7 @@ from graft.grafted import Model
 from graft.transfer import Group, Strategy
 
 PLACES = ("output", "down")
-"""The last layers of attention and of feed-forward."""
+"""The last layers of attention and of feed-forward; a mixture of experts has no such layer and stays as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Adapter(Strategy):
             model.backbone,
             model.head,
             model.base,
-            PLACES,
+            [place for place in PLACES if place in adapters.layers(model.backbone).values()],
             lambda layer: Bottleneck(layer, self.size).fresh(),
             lambda name: self.norms and "blocks." in name and "_norm." in name,
         )

@@ -136,11 +136,18 @@ def test_settings_that_make_no_sense_are_refused(tiny, name: str, settings: dict
     assert str(caught.value).isprintable()
 
 
-def test_a_mixture_keeps_its_experts_as_they_are(tiny, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("strategy", "settings", "expected"),
+    [("lora", {"targets": "all"}, {"query", "key", "value", "output"}), ("adapter", {}, {"output"})],
+)
+def test_a_mixture_keeps_its_experts_as_they_are(
+    tiny, tmp_path: Path, strategy: str, settings: dict[str, str], expected: set[str]
+):
     model = grafted(tiny("mixtral").folder)
-    learn(model, "lora", targets=("all",))
-    wrapped = [name for name, layer in model.backbone.named_modules() if isinstance(layer, adapters.LowRank)]
-    assert {name.rpartition(".")[2] for name in wrapped} == {"query", "key", "value", "output"}
+    learn(model, strategy, **settings)
+    kinds = (adapters.LowRank, adapters.Bottleneck)
+    wrapped = [name for name, layer in model.backbone.named_modules() if isinstance(layer, kinds)]
+    assert {name.rpartition(".")[2] for name in wrapped} == expected
     assert torch.equal(logits(load(model.save(tmp_path / "saved"), "float32")), logits(model))
 
 
