@@ -273,21 +273,33 @@ def save(
     ours = {f"backbone.{name}": value for name, value in backbone.state_dict().items()}
     ours |= {f"head.{name}": value for name, value in head.items()}
     tensors = {name: value.detach().cpu() for name, value in write(family.table(architecture), ours).items()}
-    entries = family.heads[architecture].publish(options) if architecture in family.heads else {}
-    kept = {key: published[key] for key in KEPT if key in published and _plain(published[key])}
     if family.file == OPTIONS:
         hdf5.write(folder / ARRAYS, tensors)
         write_json(folder / OPTIONS, family.publish(config))
         return
-    dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
-    record = {"architectures": [architecture], **family.publish(config), **kept, **entries, "dtype": dtype}
+    dtype = next(iter(tensors.values())).dtype
     try:
         _save_tensors(folder, tensors, shard_bytes)
-        write_json(folder / "config.json", record)
+        write_json(folder / "config.json", record(family, config, architecture, published, options, dtype))
         for file in folder.glob("*.safetensors"):
             shutil.copymode(folder / "config.json", file)  # safetensors writes files only their owner may read
     except SafetensorError as error:
         raise StorageError(f"{folder}: the weights could not be written: {error}") from error
+
+
+def record(
+    family: Family,
+    config: Config,
+    architecture: str,
+    published: Mapping[str, Any],
+    options: Mapping[str, Any],
+    dtype: torch.dtype,
+) -> dict[str, Any]:
+    """The content of config.json; the arguments are those of `save`."""
+    entries = family.heads[architecture].publish(options) if architecture in family.heads else {}
+    kept = {key: published[key] for key in KEPT if key in published and _plain(published[key])}
+    stored = str(dtype).removeprefix("torch.")
+    return {"architectures": [architecture], **family.publish(config), **kept, **entries, "dtype": stored}
 
 
 def _plain(value: object) -> bool:

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from graft import checkpoint, heads, pooling, sealed
+from graft import adapters, checkpoint, heads, pooling, sealed
+from graft.adapters import Base
 from graft.batch import Packed, pack
 from graft.errors import DataError, ModelError, StorageError, UsageError
 from graft.families import Family
@@ -35,6 +36,8 @@ class Model(nn.Module):
         head: hidden states in, answers out; None where the model has none.
         family: how the published architecture maps onto ours.
         settings: task, longest input, overflow rule, golden inputs.
+        folder: what was loaded.
+        base: where the full weights lie: there, or in the folder that an adapter names.
     """
 
     def __init__(
@@ -47,12 +50,14 @@ class Model(nn.Module):
         folder: Path,
         settings: Settings,
         spare: Mapping[str, Tensor] | None = None,
+        base: Base | None = None,
     ) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
         self.family, self.published = family, dict(published)
         self.folder, self.settings = folder, settings
         self.spare = dict(spare or {})
+        self.base = base or Base(reference=str(folder.absolute()), folder=folder)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -79,7 +84,7 @@ class Model(nn.Module):
         """
         if self.family.words is not None:
             raise ModelError(f"{self.folder}: reads words, not text; ask for hidden_states([text.split()])")
-        return Tokenizer.from_folder(self.folder, self.family.frame)
+        return Tokenizer.from_folder(self._text_folder, self.family.frame)
 
     def forward(self, given: Packed | Text | Sequence[Text], decoder: Packed | None = None) -> Any:
         """A packed batch gives the head's raw output (for training); text gives an Answer, several texts a list."""
@@ -330,25 +335,51 @@ class Model(nn.Module):
         check_target(target)
         with replacing(target) as new:
             new.mkdir()
-            self._save_weights(new)
+            base = self._save_weights(new)
             if self.has_tokenizer:
                 self.tokenizer.save(new)
             if isinstance(self.head, Embed):
                 pooling.write(new, self.head, self.backbone.config.hidden_size, self.limit)
             for name, content in (files or {}).items():
                 (new / name).write_text(content, encoding="utf-8")
-            sealed.write(new, self.settings)
+            sealed.write(new, dataclasses.replace(self.settings, base=base))
         return target
 
     @property
     def has_tokenizer(self) -> bool:
         """Whether the model's folder brought a tokenizer."""
         return "tokenizer" in self.__dict__ or (
-            self.family.words is None and any((self.folder / name).is_file() for name in FILES)
+            self.family.words is None and any((self._text_folder / name).is_file() for name in FILES)
         )
 
-    def _save_weights(self, folder: Path) -> None:
-        architecture = self._architecture()
+    @property
+    def _text_folder(self) -> Path:
+        """Where the tokenizer lies: an adapter need not bring its own."""
+        return next((f for f in (self.folder, self.base.folder) if any((f / n).is_file() for n in FILES)), self.folder)
+
+    def merge(self) -> None:
+        """Fold low-rank factors (LoRA) into the weights: the same answers from an ordinary model, saved whole.
+
+        Raises:
+            UsageError: what was learned cannot be folded in (bottleneck adapters).
+        """
+        if adapters.merge(self.backbone, self.folder):
+            self.base = Base(reference="", folder=self.base.folder)
+            self.settings = dataclasses.replace(self.settings, base=None)
+
+    def _save_weights(self, folder: Path) -> dict[str, str] | None:
+        """Write the weights: all, or what an adapter learned; then gives its base as graft.json has it."""
+        architecture = self.architecture
+        if adapters.present(self.backbone):
+            return adapters.save(
+                folder,
+                family=self.family,
+                architecture=architecture,
+                published=self.published,
+                backbone=self.backbone,
+                head=self.head,
+                base=self.base,
+            )
         places = self.family.places(architecture)
         head = {name: tensor for name, tensor in self.spare.items() if name in places}
         checkpoint.save(
@@ -361,13 +392,15 @@ class Model(nn.Module):
             head=head | (self.head.own() if self.head else {}),
             options=self.head.options() if self.head else {},
         )
+        return None
 
     def _published_kind(self, kind: str) -> str:
         """The kind of the published class that holds a head; not every family has one for choices."""
         kinds = {grafting.kind for grafting in self.family.heads.values()}
         return "classify" if kind == "regress" or (kind == "choose" and kind not in kinds) else kind
 
-    def _architecture(self) -> str:
+    @property
+    def architecture(self) -> str:
         """The published class to save as: the one the model came as, where its head is of that kind."""
         kind = self.head.kind if self.head else "embed"
         if kind == "embed":

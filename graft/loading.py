@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from graft import checkpoint, families, heads, hub, pooling, sealed
+from graft import adapters, checkpoint, families, heads, hub, pooling, sealed
+from graft.adapters import Base
 from graft.errors import ModelError
 from graft.grafted import Model
 from graft.heads import Head
@@ -29,7 +30,8 @@ def load(
     """Load a model.
 
     Args:
-        ref: a folder, or a name on the hub such as "sentence-transformers/all-MiniLM-L6-v2".
+        ref: a folder, or a name on the hub such as "sentence-transformers/all-MiniLM-L6-v2". An adapter (LoRA as the
+            library peft or Graft writes it, or Graft's own) is put on the base model it names.
         dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 where the processor computes in it.
         revision: branch, tag or commit on the hub.
         device: "cpu", "cuda", or "auto": a GPU where there is one.
@@ -42,9 +44,15 @@ def load(
         UsageError: an unknown dtype or device.
     """
     folder = hub.resolve(ref, revision=revision)
-    loaded = checkpoint.load(folder, dtype=checkpoint.choose_dtype(dtype), check_finite=check_finite)
-    head, spare = _head(folder, loaded)
-    settings = _settings(folder)
+    chosen = checkpoint.choose_dtype(dtype)
+    if adapters.holds(folder):
+        loaded, base = adapters.load(folder, dtype=chosen, check_finite=check_finite)
+    else:
+        loaded = checkpoint.load(folder, dtype=chosen, check_finite=check_finite)
+        path = hub.looks_like_path(ref)
+        base = Base(reference=str(folder.absolute()) if path else str(ref).removeprefix("hf://"), folder=folder)
+    head, spare = _head(folder, base.folder, loaded)
+    settings = _settings(folder, base.folder)
     model = Model(
         loaded.backbone,
         head,
@@ -53,6 +61,7 @@ def load(
         folder=folder,
         settings=settings,
         spare=spare,
+        base=base,
     )
     model.eval()
     model.to(choose_device(device))
@@ -82,11 +91,11 @@ def fresh(folder: Path) -> Model:
     return Model(backbone, head, family=family, published=published, folder=folder, settings=Settings()).eval()
 
 
-def _head(folder: Path, loaded: checkpoint.Loaded) -> tuple[Head | None, dict[str, Tensor]]:
+def _head(folder: Path, base: Path, loaded: checkpoint.Loaded) -> tuple[Head | None, dict[str, Tensor]]:
     """The published head with its weights, and the tensors left over."""
     grafting = loaded.family.heads.get(loaded.architecture)
     if grafting is None:
-        return pooling.read(folder), loaded.head
+        return pooling.read(folder) or pooling.read(base), loaded.head
     options = grafting.options(loaded.published)
     embedding = loaded.backbone.token_embedding
     if grafting.kind == "next" and "tied" not in options:  # T5's config.json does not tell
@@ -111,6 +120,7 @@ def _same(given: Mapping[str, Tensor], embedding: nn.Embedding) -> bool:
     return all(torch.equal(tensor, embedding.weight) for tensor in given.values())
 
 
-def _settings(folder: Path) -> Settings:
+def _settings(folder: Path, base: Path) -> Settings:
     settings = sealed.read(folder)
-    return settings if settings.limit else dataclasses.replace(settings, limit=pooling.limit(folder))
+    limit = settings.limit or pooling.limit(folder) or pooling.limit(base)
+    return dataclasses.replace(settings, limit=limit)

@@ -46,6 +46,7 @@ class Settings:
             section 3.3).
         made: how it came to be: strategy, base model, data fingerprint, seed, versions.
         golden: inputs and outputs to replay.
+        base: of an adapter: `reference` and `sha256` of the model whose frozen weights it needs.
     """
 
     task: str | None = None
@@ -56,6 +57,7 @@ class Settings:
     both_orders: bool = False
     made: dict[str, Any] = field(default_factory=dict)
     golden: Golden | None = None
+    base: dict[str, str] | None = None
 
 
 def read(folder: Path) -> Settings:
@@ -81,6 +83,7 @@ def read(folder: Path) -> Settings:
             both_orders=content.get("both_orders", False),
             made=dict(content.get("made", {})),
             golden=_golden(golden) if golden else None,
+            base=content.get("base"),
         )
         _check(settings)
     except (LookupError, TypeError, ValueError, OverflowError) as error:
@@ -102,6 +105,9 @@ def _check(settings: Settings) -> None:
         raise ValueError(f"both_orders is {settings.both_orders!r:.60}, expected true or false")
     if overflow not in ("truncate", "error"):
         raise ValueError(f"overflow is {overflow!r:.60}, expected 'truncate' or 'error'")
+    base = settings.base
+    if base is not None and not (isinstance(base, dict) and all(isinstance(value, str) for value in base.values())):
+        raise ValueError(f"base is {base!r:.60}, expected reference and sha256")
 
 
 def _golden(content: dict[str, Any]) -> Golden:

@@ -61,15 +61,15 @@ class Shards:
     A tensor is a view of the file's pages, private to this process: changing it never changes the file.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Open a folder.
+    def __init__(self, folder: Path, only: str = "") -> None:
+        """Open a folder, or one file in it.
 
         Raises:
             ModelError: no safetensors files, a damaged one, or an index that leads out of the folder.
         """
         self.entries: dict[str, Entry] = {}
         self.maps: dict[Path, mmap.mmap] = {}
-        files, promised = _files(folder)
+        files, promised = ([folder / only], []) if only else _files(folder)
         for file in files:
             for name, entry in _entries(file).items():
                 if name in self.entries:

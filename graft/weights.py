@@ -153,6 +153,23 @@ def _published(rules: Sequence[Rule], ours: Collection[str]) -> set[str]:
     return {table[p].theirs.format(**numbers) if p in table else name for name, (p, numbers) in split.items()}
 
 
+def homes(rules: Sequence[Rule], names: Collection[str]) -> dict[str, Match | None]:
+    """The table backwards: where each of our tensors lies in files; None where it has no place there."""
+    table: dict[str, list[Rule]] = {}
+    for one in reversed(rules):
+        for name in one.names:
+            table.setdefault(name, []).append(one)
+    found: dict[str, Match | None] = dict.fromkeys(names)
+    for name in found:
+        pattern, numbers = template(name)
+        for rule in table.get(pattern, ()):
+            if rule.beside.format(**numbers) in ("", *found):
+                ours = tuple(one.format(**numbers) for one in rule.names)
+                found[name] = Match(rule.theirs.format(**numbers), ours, rule, rule.folded.format(**numbers))
+                break
+    return found
+
+
 def write(rules: Sequence[Rule], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The table backwards: our tensors under their published names and layouts, bit for bit.
 
@@ -160,28 +177,20 @@ def write(rules: Sequence[Rule], tensors: Mapping[str, Tensor]) -> dict[str, Ten
         ModelError: a tensor of ours has no rule, or a part of a joint tensor is missing.
     """
     published: dict[str, Tensor] = {}
-    homeless = []
-    table: dict[str, list[Rule]] = {}
-    for one in reversed(rules):
-        for name in one.names:
-            table.setdefault(name, []).append(one)
-    for name in tensors:
-        pattern, numbers = template(name)
-        fitting = (each for each in table.get(pattern, ()) if each.beside.format(**numbers) in ("", *tensors))
-        rule = next(fitting, None)
-        if rule is None:
-            homeless.append(name)
+    placed = homes(rules, tensors.keys())
+    for name, place in placed.items():
+        if place is None:
             continue
-        parts, folded = [one.format(**numbers) for one in rule.names], rule.folded.format(**numbers)
+        parts, folded, rule = place.names, place.folded, place.rule
         lacking = [part for part in (*parts, folded) if part and part not in tensors]
         if lacking:
-            raise ModelError(f"{rule.theirs.format(**numbers)} lacks {listed(lacking)}")
+            raise ModelError(f"{place.theirs} lacks {listed(lacking)}")
         if name != parts[0]:
             continue
         joined = torch.cat([tensors[part] for part in parts], rule.axis) if len(parts) > 1 else tensors[name]
         turned = joined.t() if rule.transposed else joined
         shaped = turned.unflatten(-1, tensors[folded].shape) if folded else turned  # type: ignore[no-untyped-call]
-        published[rule.theirs.format(**numbers)] = shaped.contiguous()
-    if homeless:
+        published[place.theirs] = shaped.contiguous()
+    if homeless := [name for name, place in placed.items() if place is None]:
         raise ModelError(f"no published name for {listed(homeless)}: this family cannot hold them")
     return published

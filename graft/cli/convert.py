@@ -9,7 +9,9 @@ from typer import Argument, Option
 from graft.cli.options import AsJson, Quiet, watching
 from graft.cli.output import amount, one_line, write, write_json
 
-Source = Annotated[str, Argument(metavar="IN", help="A folder with config.json and safetensors or pytorch_model.bin.")]
+Source = Annotated[
+    str, Argument(metavar="IN", help="A folder with config.json and safetensors or pytorch_model.bin, or with LoRA.")
+]
 Out = Annotated[str, Argument(metavar="OUT", help="The folder to write; it must not exist.")]
 Stored = Annotated[
     str | None, Option("--dtype", metavar="TYPE", help="Store float32, bfloat16 or float16; default: as in IN.")
@@ -20,7 +22,7 @@ Trust = Annotated[bool, Option("--trust", help="Read pickles: in a child process
 def convert(
     source: Source, out: Out, dtype: Stored = None, trust: Trust = False, as_json: AsJson = False, quiet: Quiet = False
 ) -> None:
-    """Turn old names, shards, dtypes and pickles into safetensors."""
+    """Turn old names, shards, dtypes and pickles into safetensors; merge LoRA into its base."""
     from graft.recipes.convert import convert as recipe
 
     done = recipe(source, out, dtype=dtype, trust=trust, watch=watching(quiet))

@@ -12,13 +12,14 @@ from graft.cli.options import AsJson
 from graft.cli.output import amount, one_line, size, write, write_columns, write_json
 
 if TYPE_CHECKING:
+    from graft.adapters import Opened
     from graft.checkpoint import Inspected
     from graft.model.config import Config
     from graft.shards import Shards
 
 Reference = Annotated[str, Argument(metavar="MODEL", help="A folder, or a name on the hub.")]
 BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
-PARTS = ("embeddings", "blocks", "final_norm", "head", "spare")
+PARTS = ("embeddings", "blocks", "final_norm", "head", "adapter", "spare")
 LABELS_SHOWN = 12
 DRAWN = 72
 
@@ -50,17 +51,20 @@ def describe(folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: the folder is damaged, unsupported, or its weights and configuration disagree.
     """
-    from graft import hub, sealed
+    from graft import adapters, hub, sealed
     from graft.checkpoint import inspect
 
-    seen, settings = inspect(folder), sealed.read(folder)
-    config, shards = seen.backbone.config, seen.shards
+    put_on = adapters.look(folder) if adapters.holds(folder) else None
+    seen, settings = put_on.seen if put_on else inspect(folder), sealed.read(folder)
+    config, shards = seen.backbone.config, put_on.shards if put_on else seen.shards
     kind, options = _head(folder, seen)
-    parameters, spelled = _parameters(seen), seen.family.words is not None
+    parameters, spelled = _parameters(seen, put_on), seen.family.words is not None
     used = sum(parameters.values()) - parameters["spare"]
     return {
         "architecture": seen.architecture,
         "family": seen.family.name,
+        "base": put_on.base.reference if put_on else None,
+        "adapter": _adapter(put_on) if put_on else None,
         "parameters": {"total": used, **parameters},
         "layers": config.layers,
         "decoder_layers": getattr(config, "decoder_layers", 0),
@@ -76,7 +80,7 @@ def describe(folder: Path) -> dict[str, Any]:
         "head": kind,
         "labels": list(options["labels"]) if "labels" in options else None,
         "task": settings.task,
-        "tokenizer": _tokenizer(folder),
+        "tokenizer": _tokenizer(folder) or (_tokenizer(put_on.base.folder) if put_on else None),
         "licence": hub.licence(folder),
         "drawing": (drawing_of_words if spelled else drawing)(config, kind, options),
     }
@@ -94,12 +98,29 @@ def _head(folder: Path, seen: Inspected) -> tuple[str | None, dict[str, Any]]:
     return ("regress" if options.get("problem") == "regression" else grafting.kind), options
 
 
-def _parameters(seen: Inspected) -> dict[str, int]:
+def _adapter(put_on: Opened) -> str:
+    """What an adapter puts on which layers, in words."""
+    wrapped = [(name, len(put_on.shards.tensor(one.a))) for one in put_on.factors for name in one.place.names]
+    kind, sizes = ("LoRA of rank", dict(wrapped)) if put_on.factors else ("bottlenecks of size", put_on.sizes)
+    layers = Counter(name.removesuffix(".weight").rpartition(".")[2] for name in sizes)
+    on = ", ".join(f"{count} {layer}" for layer, count in layers.items()) or "nothing"
+    return f"{kind} {', '.join(map(str, sorted(set(sizes.values()))))} on {on}"
+
+
+def _parameters(seen: Inspected, put_on: Opened | None) -> dict[str, int]:
     """Numbers in the files by the part of the model they belong to; ``spare`` ones are kept and not used."""
     used, counted = _used(seen), dict.fromkeys(PARTS, 0)
-    for one in seen.found:
-        entry = seen.shards.entries[one.theirs]
-        counted[_part(one.names[0], used)] += (entry.end - entry.begin) // entry.dtype.itemsize
+    others = put_on.others if put_on else []
+    replaced = {name for one in others for name in one.names}
+    own = put_on.shards.entries if put_on else {}
+    placed = {one.theirs: _part(one.names[0], used) for one in others}
+    files = [
+        (seen.shards.entries[one.theirs], _part(one.names[0], used))
+        for one in seen.found
+        if one.names[0] not in replaced
+    ]
+    for entry, part in [*files, *((entry, placed.get(name, "adapter")) for name, entry in own.items())]:
+        counted[part] += (entry.end - entry.begin) // entry.dtype.itemsize
     return counted
 
 
@@ -172,6 +193,7 @@ def lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         "model": facts["model"],
         "folder": f"{facts['folder']} (from {facts['source']}{revision})",
         "architecture": f"{facts['architecture']} ({facts['family']})",
+        **({"base": facts["base"], "adapter": facts["adapter"]} if facts["base"] else {}),
         "parameters": f"{amount(facts['parameters']['total'])}: "
         + ", ".join(f"{name.replace('_', ' ')} {amount(count)}" for name, count in parts.items()),
         "layers": f"{facts['layers']}{more}",

@@ -103,6 +103,7 @@ class Card:
         license: SPDX name in lower case, where known.
         relation: to the base model; adapter for lora and adapter, otherwise finetune, unless told.
         opens_in: library besides Graft that opens the folder.
+        architecture: for peft, the class of transformers of the base.
         interval_method: how the intervals were made.
         notes: further limits, one sentence each.
     """
@@ -131,6 +132,7 @@ class Card:
     license: str = ""
     relation: Literal["", "adapter", "finetune", "merge", "quantized"] = ""
     opens_in: Literal["", "transformers", "peft"] = ""
+    architecture: str = "AutoModel"
     interval_method: str = method()
     notes: Sequence[str] = ()
 
@@ -224,9 +226,10 @@ def _elsewhere(card: Card, folder: str, example: str) -> list[str]:
 model = pipeline({json.dumps(PIPELINES[card.task])}, model={quoted})
 model({example})""",
         "peft": f"""from peft import PeftModel
-from transformers import AutoModel
+from transformers import AutoConfig, {card.architecture}
 
-model = PeftModel.from_pretrained(AutoModel.from_pretrained({base}), {quoted})""",
+base = {card.architecture}.from_pretrained({base}, config=AutoConfig.from_pretrained({quoted}))
+model = PeftModel.from_pretrained(base, {quoted})""",
     }[card.opens_in]
     return ["", f"It also opens in {card.opens_in}:", "", *_fenced("python", code)]
 

@@ -11,6 +11,7 @@ from graft.files import read_json
 
 CONFIGS = ("config.json", "adapter_config.json", "options.json")
 SINGLE, INDEX, ADAPTER = "model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"
+LEARNED = "learned.safetensors"
 UNSAFE = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack", ".onnx", ".gguf")
 TEXT = (".json", ".txt", ".model", ".jinja")
 SHARD = re.compile(r'[^/\\:"]+\.safetensors')
@@ -46,7 +47,9 @@ def weight_files(names: Collection[str], folder: Path) -> list[str]:
         ModelError: the index is damaged.
         HubError: the index names a file it may not name.
     """
-    weights = {name for name in names if name == ADAPTER or MODULE.fullmatch(name) and name.endswith(".safetensors")}
+    weights = {
+        name for name in names if name in (ADAPTER, LEARNED) or MODULE.fullmatch(name) and name.endswith(".safetensors")
+    }
     if SINGLE in names:
         weights.add(SINGLE)
     elif INDEX in names:
@@ -75,7 +78,11 @@ def shards(folder: Path) -> list[str]:
 
 def without_weights(names: Collection[str]) -> str | None:
     """Say what is wrong with a listing of files that holds no weights Graft reads; None if it holds some."""
-    if {SINGLE, INDEX, ADAPTER} & set(names) or "options.json" in names and any(n.endswith(".hdf5") for n in names):
+    if (
+        {SINGLE, INDEX, ADAPTER, LEARNED} & set(names)
+        or "options.json" in names
+        and any(n.endswith(".hdf5") for n in names)
+    ):
         return None
     unsafe = sorted(name for name in names if name.endswith(UNSAFE) and "/" not in name)
     if unsafe:

@@ -1,4 +1,4 @@
-"""Convert: model folders in other layouts, old names, other shards, other dtypes, pickles, to one Graft loads."""
+"""Convert: folders in other layouts, old names, other shards, other dtypes, pickles, LoRA, to a model Graft loads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from graft import checkpoint, sealed
+from graft import adapters, checkpoint, sealed
 from graft.errors import GraftError, ModelError, StorageError, UsageError
 from graft.files import replacing
 from graft.hub import folder as contents
@@ -82,7 +82,7 @@ def convert(
 
     Args:
         source: a folder with config.json and weights: safetensors, or a pickled ``pytorch_model.bin``, single or in
-            shards.
+            shards; or LoRA factors, which are merged into the base they name.
         out: a folder that does not exist; it appears only when all is in it.
         dtype: "float32", "bfloat16" or "float16"; by default what most of the weights have.
         trust: read pickles, in a child process without the network and within limits.
@@ -103,9 +103,11 @@ def convert(
         with _named(read, folder):
             chosen = checkpoint.choose_dtype(dtype or _stored(read))
             model = load(read.absolute(), dtype=chosen, device="cpu", check_finite=True)
+            model.merge()
             model.save(new)
         _check_range(new, target)
-        carried = [name for name in CARRIED if (read / name).is_file() and not (new / name).exists()]
+        taken = () if adapters.holds(read) else CARRIED  # its card speaks of an adapter
+        carried = [name for name in taken if (read / name).is_file() and not (new / name).exists()]
         for name in carried:
             shutil.copyfile(read / name, new / name)
         sealed.write(new, model.settings)
@@ -132,7 +134,7 @@ def _check(folder: Path, target: Path, dtype: str | None, trust: bool) -> list[P
         )
     if os.path.lexists(target):
         raise StorageError(f"{target}: exists already; give a name that is free")
-    if (folder / SINGLE).is_file() or (folder / INDEX).is_file():
+    if adapters.holds(folder) or (folder / SINGLE).is_file() or (folder / INDEX).is_file():
         return []
     if (folder / PICKLE).is_file():
         pickles = [folder / PICKLE]
@@ -151,6 +153,7 @@ def _check(folder: Path, target: Path, dtype: str | None, trust: bool) -> list[P
 
 def _stored(folder: Path) -> str:
     """The dtype of most of the stored numbers, as far as it is one Graft computes in."""
+    folder = adapters.look(folder).base.folder if adapters.holds(folder) else folder
     counted: Counter[torch.dtype] = Counter()
     for entry in Shards(folder).entries.values():
         counted[entry.dtype] += entry.end - entry.begin

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from graft import hub
+from graft import adapters, hub
 from graft.data.check import Findings
 from graft.evaluate import metrics, report
 from graft.evaluate.card import Card, model_card
@@ -119,7 +119,8 @@ def _training(run: Run) -> report.Section:
 def _card(run: Run) -> Card:
     head, plan = run.model.head, run.record["plan"]
     both = run.model.settings.both_orders
-    opens = isinstance(head, Classify | Regress) and not both
+    opens = adapters.library(run.model.backbone, run.model.family) if isinstance(head, Classify | Regress) else ""
+    opens = "" if both else opens
     notes = ["Each pair is read in both orders, and the two numbers added; other tools read one order."] if both else []
     return Card(
         name=run.name,
@@ -139,6 +140,8 @@ def _card(run: Run) -> Card:
         license=hub.licence(run.model.folder) or "",
         max_tokens=run.model.limit,
         overflow=run.model.settings.overflow,
-        opens_in="transformers" if opens else "",
+        opens_in=opens,
+        architecture=run.model.architecture,
+        relation="merge" if run.record["strategy"] == "lora" and opens == "transformers" else "",
         notes=[*run.findings.lines(), *notes],
     )
