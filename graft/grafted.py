@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -97,7 +98,11 @@ class Model(nn.Module):
             DataError: an input is not text, or does not fit where the overflow rule is "error".
         """
         single = isinstance(texts, str) or (isinstance(texts, tuple) and len(texts) == 2)
-        encodings = self.encode([texts] if single else texts)  # type: ignore[list-item]
+        given: Sequence[Text] = [texts] if single else texts  # type: ignore[list-item]
+        if self.head is not None and self.head.by_task:
+            answers: list[Answer] = _task(self.head.kind).answer(self, given, progress)
+            return answers[0] if single else answers
+        encodings = self.encode(given)
         head = self._needs_head("answer")
         outputs = self._outputs(encodings, progress)
         cut = [encoding.truncated_tokens for encoding in encodings]
@@ -332,6 +337,12 @@ class Model(nn.Module):
         came = (self.published.get("architectures") or [""])[0]
         same = came in self.family.heads and self.family.heads[came].kind == wanted
         return str(came) if same else self.family.architecture(wanted)
+
+
+def _task(kind: str) -> Any:
+    """The task of a head whose output only a task can read. Tasks are built on models, so it is found when asked."""
+    tasks = importlib.import_module("graft.tasks")
+    return tasks.find(tasks.of_head(kind)[0])
 
 
 def check_target(target: Path) -> None:

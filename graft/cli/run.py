@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from graft.heads import Answer
     from graft.recipes.watch import Watch
 
-TaskName = Annotated[str, Argument(metavar="TASK", help="classify, similarity or embed.")]
+TaskName = Annotated[str, Argument(metavar="TASK", help="classify, similarity, embed or tag.")]
 Given = Annotated[
     str | None,
-    Argument(metavar="TEXT | FILE | -", help="A text; a .txt, .csv, .tsv, .jsonl or .parquet file; - for stdin."),
+    Argument(metavar="TEXT | FILE | -", help="A text; a .txt, .csv, .jsonl, .parquet or .conll file; - for stdin."),
 ]
 Model_ = Annotated[
     str | None,
-    Option("--model", metavar="REF", help="A folder, or a name on the hub; classify needs one, or --labels."),
+    Option("--model", metavar="REF", help="A folder, or a name on the hub; tag needs one; classify, too, or --labels."),
 ]
 Labels = Annotated[
     list[str] | None, Option(metavar="A,B,C", help="Choose from these names, without training (zero-shot).")
@@ -64,6 +64,7 @@ def run(
     reading = texts.Reading(
         watch=watch,
         pairs=task == "similarity",
+        words=task == "tag",
         other=other,
         columns=chosen,
         encoding=encoding,
@@ -107,7 +108,7 @@ def _check_options(task: str, names: list[str], template: str | None, other: str
         raise UsageError(f"--labels is for classify, not for {task}")
     if template is not None and not names:
         raise UsageError("--template goes with --labels, the names to choose from")
-    if other is not None and (names or task == "embed"):
+    if other is not None and (names or task in ("embed", "tag")):
         raise UsageError(f"--with is for tasks on two texts; {'--labels' if names else task} reads one at a time")
 
 
@@ -116,6 +117,11 @@ def _default_model(task: str, names: list[str]) -> str:
         raise UsageError(
             "classify needs a model: give --model DIR, one that `graft finetune` made, "
             "or --labels a,b,c to choose from these names without training"
+        )
+    if task == "tag":
+        raise UsageError(
+            "tag needs a model: give --model DIR, one that `graft finetune DATA --task tag` made, "
+            "or one published for token classification"
         )
     from graft.hub.wheels import ENCODER
 

@@ -18,13 +18,14 @@ from graft.errors import DataError, UsageError, nearest
 if TYPE_CHECKING:
     from graft.recipes.watch import Watch
 
-Text: TypeAlias = str | tuple[str, str]
+Text: TypeAlias = str | tuple[str, str] | list[str]
+"""A text, a pair of texts, or a text as its words."""
 
 CHUNK = 512
 """Texts of a file answered at a time: enough to be fast, few enough to show the first answers soon."""
 
 BLOCK = 2**16
-TABLES = (*DELIMITED, *JSON_LINES, ".parquet")
+TABLES = (*DELIMITED, *JSON_LINES, ".parquet", ".conll")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Reading:
 
     Attributes:
         pairs: the task compares two texts.
+        words: the task reads words, and takes them as they are from CoNLL files and columns of lists.
         other: a second text to put beside each.
         columns: role -> column of a table, where the names do not say.
         encoding: of files and of standard input, if not UTF-8.
@@ -51,6 +53,7 @@ class Reading:
 
     watch: Watch
     pairs: bool = False
+    words: bool = False
     other: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     encoding: str | None = None
@@ -127,8 +130,9 @@ def _rows(path: Path, reading: Reading) -> list[Item]:
     from graft.recipes.rows import load_rows
 
     both = reading.pairs and reading.other is None
+    words = reading.words and (".conll" in path.suffixes or "tokens" in reading.columns)
     loaded = load_rows(
-        tasks.find("similarity" if both else "classify"),
+        tasks.find("similarity" if both else "tag" if words else "classify"),
         path,
         columns=reading.columns,
         encoding=reading.encoding,
@@ -137,6 +141,8 @@ def _rows(path: Path, reading: Reading) -> list[Item]:
         labelled=False,
         watch=reading.watch,
     )
+    if words:
+        return [Item([str(word) for word in row.inputs], row.line) for row in loaded.rows]
     texts = ((text, row.line) for row in loaded.rows for text in row.inputs)
     return [Item(text if isinstance(text, tuple) else _beside(text, reading.other), line) for text, line in texts]
 

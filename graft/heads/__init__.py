@@ -1,6 +1,6 @@
 """Heads: what turns hidden states into answers. A head is grafted onto any backbone."""
 
-from graft.heads.answers import Answer
+from graft.heads.answers import Answer, Entity, Word
 from graft.heads.build import HEADS, check_shapes, initialize, make
 from graft.heads.head import Head
 from graft.heads.pooled import Choose, Classify, Embed, Pool, Pooled, Regress, pool
@@ -12,6 +12,7 @@ __all__ = [
     "Choose",
     "Classify",
     "Embed",
+    "Entity",
     "FillMask",
     "Head",
     "PerToken",
@@ -21,6 +22,7 @@ __all__ = [
     "Regress",
     "Span",
     "Tag",
+    "Word",
     "check_shapes",
     "initialize",
     "make",

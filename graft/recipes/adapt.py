@@ -137,13 +137,14 @@ def _weigh(model: Model, examples: Sequence[Example], plan: Plan) -> None:
     """Set class weights, and start a regression at the mean of its targets."""
     if plan.class_weights is None and not isinstance(model.head, Regress):
         return
+    if plan.class_weights and not isinstance(model.head, Classify):
+        raise UsageError("class weights need a task with one label for each row")
     targets = torch.stack([example.target for example in examples])
     if isinstance(model.head, Regress) and model.head.output.bias is not None:
         torch.nn.init.constant_(model.head.output.bias, float(targets.mean()))
     if plan.class_weights != "balanced":
         return
-    if not isinstance(model.head, Classify):
-        raise UsageError("class weights need a task with labels")
+    assert isinstance(model.head, Classify)
     labels = len(model.head.labels)
     if model.head.problem == "multi":
         held = targets.sum(0)
@@ -162,6 +163,10 @@ def _solve(
     done: Adapted,
     watch: Watch,
 ) -> int:
+    if any(example.places is not None for example in examples):
+        raise UsageError(
+            f"the {strategy.name} strategy solves for one answer to a row, not to a word; use strategy full"
+        )
     with watch.bar("features", len(examples)) as bar:
         done.found = strategy.solve(
             model,

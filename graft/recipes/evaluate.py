@@ -91,7 +91,7 @@ def task_of(model: Model, asked: str | None = None) -> Task:
         UsageError: the model has no head that fits a task, or not the task asked for.
     """
     kind = model.head.kind if model.head else None
-    fits = [name for name in tasks.names() if tasks.find(name).head == kind]
+    fits = tasks.of_head(kind) if kind else []
     name = asked or model.settings.task or (fits[0] if fits else None)
     if name is None or name not in fits:
         what = f"fits {', '.join(fits)}" if fits else "has no head for any task; adapt it first with `graft finetune`"

@@ -78,8 +78,8 @@ def finetune(
     """Adapt a pretrained model to a file of rows, measure it on rows held out, and save it.
 
     Args:
-        data: csv, tsv, jsonl (plain, .gz, .xz) or parquet with the task's columns.
-        task: "classify", "similarity" or "embed".
+        data: csv, tsv, jsonl, CoNLL (plain, .gz, .xz) or parquet with the task's columns.
+        task: "classify", "similarity", "embed" or "tag".
         model: a folder, a name on the hub, or a loaded model (which is left as it is).
         strategy: "probe" (seconds) or "full" (best).
         eval: a file to measure on. Without it: the rows whose column `split` says test, else a fifth set aside by hash.
@@ -169,7 +169,7 @@ def _finetune(live: Model, base: str, rows: _Rows, plan: Plan, source: _Source) 
         judged = judge(live, job, rows.test, watch)
     _say_cut(judged.truncated_tokens, "held-out", live, watch)
     record = _record(base, rows, plan, source, done, judged, findings)
-    live.seal(_golden(rows.test), _settings(live, job, record, rows.loaded))
+    live.seal(_golden(job, rows.test), _settings(live, job, record, rows.loaded))
     if source.out is not None:
         run = Run(
             model=live,
@@ -273,9 +273,9 @@ def _say_cut(tokens: int, which: str, model: Model, watch: Watch) -> None:
         watch.note(f"note: {tokens:,} tokens of {which} texts were beyond the limit of {model.limit} and were not read")
 
 
-def _golden(rows: Sequence[Row]) -> list[Text]:
+def _golden(job: Task, rows: Sequence[Row]) -> list[Text]:
     """Inputs spread evenly over the rows."""
-    texts = [text for row in rows for text in row.inputs]
+    texts = [text for row in rows for text in job.texts(row)]
     step = max(1, len(texts) // GOLDEN)
     return texts[::step][:GOLDEN]
 

@@ -27,7 +27,7 @@ def run(
     """Do a task on texts.
 
     Args:
-        task: "classify", "similarity" or "embed".
+        task: "classify", "similarity", "embed" or "tag".
         texts: the texts; for similarity pairs of texts.
         model: a folder, a name, or a loaded model.
         dtype: what to compute in.

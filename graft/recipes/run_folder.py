@@ -15,8 +15,9 @@ from graft import hub
 from graft.data.check import Findings
 from graft.evaluate import metrics, report
 from graft.evaluate.card import Card, model_card
+from graft.evaluate.wording import title
 from graft.grafted import Model
-from graft.heads import Classify, Regress
+from graft.heads import Classify, Regress, Tag
 from graft.recipes.adapt import Adapted, lines
 from graft.recipes.evaluate import Judged
 from graft.recipes.rows import Loaded
@@ -56,12 +57,13 @@ def run_files(run: Run) -> dict[str, str]:
 
 
 def _page(run: Run) -> report.Page:
-    first = run.judged.metrics.get(run.job.primary) or next(iter(run.judged.metrics.values()))
+    name = run.job.primary if run.job.primary in run.judged.metrics else next(iter(run.judged.metrics))
+    first = run.judged.metrics[name]
     summary = {
         "Task": run.job.name,
         "Base model": Path(str(run.record["model"])).name,
         "Strategy": str(run.record["strategy"]),
-        run.job.primary.replace("_", " ").capitalize(): f"{first.value:.3f} ({first.low:.3f} – {first.high:.3f})",
+        title(name): f"{first.value:.3f} ({first.low:.3f} – {first.high:.3f})",
         "Rows learned from": f"{len(run.train):,}",
         "Rows scored": f"{len(run.test):,}",
         "Training": f"{run.adapted.seconds:.1f} s, {run.adapted.rows_per_second:,.0f} rows a second",
@@ -118,7 +120,7 @@ def _training(run: Run) -> report.Section:
 
 def _card(run: Run) -> Card:
     head, plan = run.model.head, run.record["plan"]
-    opens = isinstance(head, Classify | Regress)
+    opens, overflow = isinstance(head, Classify | Regress | Tag), run.model.settings.overflow
     pair = isinstance(run.test[0].inputs[0], tuple) if run.test else False
     return Card(
         name=run.name,
@@ -133,10 +135,11 @@ def _card(run: Run) -> Card:
         seed=plan["seed"],
         versions={"graft": run.record["version"], "torch": torch.__version__},
         labels=head.labels if isinstance(head, Classify) else (),
+        **({"example": "Angela Merkel visited Paris."} if isinstance(head, Tag) else {}),
         python='model(("A text", "Another text"))' if pair else "",
         license=hub.licence(run.model.folder) or "",
         max_tokens=run.model.limit,
-        overflow=run.model.settings.overflow,
+        overflow="window" if run.job.windows and overflow == "truncate" else overflow,
         opens_in="transformers" if opens else "",
         notes=run.findings.lines(),
     )

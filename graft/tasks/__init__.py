@@ -67,6 +67,7 @@ class Task:
         roles: the columns it reads.
         primary: the metric that decides between models.
         options: what `answer` can be told.
+        windows: whether longer inputs are read in overlapping windows, where others are cut.
     """
 
     name = ""
@@ -74,10 +75,19 @@ class Task:
     roles: tuple[Role, ...] = ()
     primary = ""
     options: tuple[str, ...] = ()
+    windows = False
 
     def read(self, table: Table, columns: Mapping[str, str]) -> tuple[list[Row], list[Reject]]:
         """Rows with a usable input and target, and those without."""
         raise NotImplementedError
+
+    def said(self, rows: Sequence[Row]) -> str:
+        """What was found out about rows while reading them, to be shown."""
+        return ""
+
+    def texts(self, row: Row) -> tuple[Text, ...]:
+        """A row as the model's tokenizer takes it, to be kept as a golden input."""
+        return row.inputs
 
     def learn(self, rows: Sequence[Row]) -> dict[str, Any]:
         """What the head must know of the training rows (label names)."""
@@ -135,6 +145,11 @@ def answered(model: Model, inputs: Sequence[Text], progress: Progress | None = N
 def names() -> list[str]:
     """The tasks this package has, by its own listing."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def of_head(kind: str) -> list[str]:
+    """The tasks a head of this kind is for."""
+    return [name for name in names() if find(name).head == kind]
 
 
 def find(name: str) -> Task:
