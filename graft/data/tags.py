@@ -66,7 +66,7 @@ def of_one_scheme(rows: Sequence[Tagged], *, apart: bool) -> tuple[list[tuple[in
     kept, rejected = [], []
     for line, tokens, tags in rows:
         coded = [numbers[tag] for tag in tags]
-        place, reason = _against(scheme, coded)
+        place, reason = _against(scheme, coded) or (0, "")
         if reason:
             told = f"word {place + 1} ({tokens[place]!r:.40}): {reason}"
             rejected.append(Reject(line=line + place * apart, reason=told, text=" ".join(tokens)))
@@ -78,15 +78,15 @@ def of_one_scheme(rows: Sequence[Tagged], *, apart: bool) -> tuple[list[tuple[in
     return kept, rejected
 
 
-def _against(scheme: Scheme, coded: Sequence[int]) -> tuple[int, str]:
-    """The first word whose tag breaks a scheme, and how; no reason where none does."""
+def _against(scheme: Scheme, coded: Sequence[int]) -> tuple[int, str] | None:
+    """The first word whose tag breaks a scheme, and how."""
     if scheme.name not in ("IO", "plain"):
         for place, number in enumerate(coded):
             if scheme.parts[number].letter == "W":
                 return place, f"{scheme.labels[number]!r} is no tag of {scheme.name}, which other tags follow"
     place = scheme.fault(coded) if coded else None
     if place is None:
-        return 0, ""
+        return None
     legal = scheme.legal_CC[coded[place - 1], coded[place]] if place else scheme.start_C[coded[place]]
     after = f"follow {scheme.labels[coded[place - 1]]!r}" if place else "begin a sentence"
     what = "end a sentence" if legal else after

@@ -115,8 +115,8 @@ def _worst(sentences: Sequence[Sequence[str]], spans: Pairs) -> Section:
     order = sorted(wrong, key=lambda number: (-faults[number], len(sentences[number]), number))[:SHOWN]
     quotes = [_quote(sentences[number], *spans[number]) for number in order]
     intro = (
-        f"{len(order)} of {counted(len(wrong), 'sentence')} with mistakes: those with most. Marked are the answers, green "
-        "where they are right. Look here first for labels that are wrong themselves."
+        f"{len(order)} of {counted(len(wrong), 'sentence')} with mistakes: those with most. Marked are the answers, "
+        "green where they are right. Look here first for labels that are wrong themselves."
     )
     return Section(title="Mistakes", intro=intro, blocks=[Quotes(items=quotes)])
 

@@ -135,7 +135,7 @@ def _card(run: Run) -> Card:
         seed=plan["seed"],
         versions={"graft": run.record["version"], "torch": torch.__version__},
         labels=head.labels if isinstance(head, Classify) else (),
-        **({"example": "Angela Merkel visited Paris."} if isinstance(head, Tag) else {}),
+        example="Angela Merkel visited Paris." if isinstance(head, Tag) else Card.example,
         python='model(("A text", "Another text"))' if pair else "",
         license=hub.licence(run.model.folder) or "",
         max_tokens=run.model.limit,

