@@ -84,9 +84,10 @@ def _against(scheme: Scheme, coded: Sequence[int]) -> tuple[int, str] | None:
         for place, number in enumerate(coded):
             if scheme.parts[number].letter == "W":
                 return place, f"{scheme.labels[number]!r} is no tag of {scheme.name}, which other tags follow"
-    place = scheme.fault(coded) if coded else None
-    if place is None:
+    found = scheme.fault(coded)
+    if found is None:
         return None
+    place = found
     legal = scheme.legal_CC[coded[place - 1], coded[place]] if place else scheme.start_C[coded[place]]
     after = f"follow {scheme.labels[coded[place - 1]]!r}" if place else "begin a sentence"
     what = "end a sentence" if legal else after

@@ -51,7 +51,8 @@ def tagging(
     if [len(one) for one in target] != [len(one) for one in given]:
         raise DataError(f"expected an answer for each word of {len(target)} sentences, found others")
     types = scheme.types if scheme.entities else []
-    spans = [(scheme.spans(true), scheme.spans(found)) for true, found in zip(target, given, strict=True)]
+    spell = scheme.spans if scheme.entities else lambda labels: []
+    spans = [(spell(true), spell(found)) for true, found in zip(target, given, strict=True)]
     right = [[a == b for a, b in zip(true, found, strict=True)] for true, found in zip(target, given, strict=True)]
     measure = _measure(spans, [[sum(one), len(one)] for one in right], types)
     names = ["f1", "precision", "recall", "accuracy", *(f"f1_{label}" for label in types)]

@@ -195,7 +195,7 @@ def _learn(
     """Train step by step; with patience, keep the weights that did best on the rows set aside."""
     dev_rows: list[Row] = []
     if plan.patience is not None:
-        _, dev_rows = held_out(rows, DEV_SHARE, plan.seed)
+        _, dev_rows = held_out(rows, DEV_SHARE, plan.seed + 1)  # by the seed itself, test rows were set aside
         aside = {row.line for row in dev_rows}
         examples = [example for example in examples if example.line not in aside]
         if not dev_rows or not examples:

@@ -13,7 +13,7 @@ import torch
 
 from graft import hub
 from graft.data.check import Findings
-from graft.evaluate import metrics, report
+from graft.evaluate import report
 from graft.evaluate.card import Card, model_card
 from graft.evaluate.wording import title
 from graft.grafted import Model
@@ -69,7 +69,7 @@ def _page(run: Run) -> report.Page:
         "Training": f"{run.adapted.seconds:.1f} s, {run.adapted.rows_per_second:,.0f} rows a second",
     }
     sections = [
-        report.scores_section(run.judged.metrics, rows=len(run.test), note=metrics.method()),
+        report.scores_section(run.judged.metrics, rows=len(run.test), note=run.job.method()),
         *_sections(run),
         report.data_section(_data(run)),
     ]
@@ -95,6 +95,7 @@ def _data(run: Run) -> report.DataSummary:
         columns=run.loaded.columns,
         splits={"train": len(run.train), "test": len(run.test)},
         labels=dict(labels.most_common()),
+        labelled="Words" if isinstance(run.model.head, Tag) else "Rows",
         duplicates=run.findings.duplicates,
         conflicts=run.findings.conflicts,
         leaks=run.findings.leaks,
@@ -136,6 +137,7 @@ def _card(run: Run) -> Card:
         versions={"graft": run.record["version"], "torch": torch.__version__},
         labels=head.labels if isinstance(head, Classify) else (),
         example="Angela Merkel visited Paris." if isinstance(head, Tag) else Card.example,
+        interval_method=run.job.method(),
         python='model(("A text", "Another text"))' if pair else "",
         license=hub.licence(run.model.folder) or "",
         max_tokens=run.model.limit,

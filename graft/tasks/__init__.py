@@ -125,6 +125,12 @@ class Task:
         """What there is to see of outputs: where they are right, where wrong, and how sure they are."""
         return []
 
+    def method(self) -> str:
+        """How the intervals of the scores are made, in one line."""
+        from graft.evaluate.metrics import method  # scipy: only where something is scored
+
+        return method()
+
     def answer(
         self, model: Model, inputs: Sequence[Text], progress: Progress | None = None, **options: Any
     ) -> list[Answer]:

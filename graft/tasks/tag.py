@@ -158,6 +158,10 @@ class TagTask(Task):
         sentences = [list(map(str, row.inputs)) for row in rows]
         return tagged_sections(sentences, target, chain.best_of(values, scheme), scheme, scores)
 
+    def method(self) -> str:
+        """The bootstrap alone, over sentences."""
+        return "95% intervals: bootstrap over sentences (1,000 resamples, seed 0)"
+
     def answer(
         self, model: Model, inputs: Sequence[Text | list[str]], progress: Progress | None = None, **options: Any
     ) -> list[Answer]:
@@ -219,12 +223,10 @@ def _logs(model: Model, found: Sequence[Windows], progress: Progress | None) -> 
     assert isinstance(model.head, Tag)
     ids, types = [one for read in found for one in read.ids], [one for read in found for one in read.types]
     rows = model.pooled(ids, types, model.head, _at_most(len(found), progress))
-    outside_C = _scheme(model.head.labels).outside_C
-    share = np.where(outside_C, 1 - NOTHING, NOTHING) if outside_C.any() else np.ones(len(outside_C))
-    unknown_C, logs, start = torch.from_numpy(np.log(share / share.sum())), [], 0
+    unknown_C, logs, start = torch.from_numpy(_nothing(_scheme(model.head.labels).outside_C)), [], 0
     for read in found:
         own = [unknown_C if at is None else rows[start + at[0]][at[1]].double().log_softmax(-1) for at in read.places]
-        logs.append(torch.stack(own).numpy() if own else np.zeros((0, len(outside_C))))
+        logs.append(torch.stack(own).numpy() if own else np.zeros((0, len(unknown_C))))
         start += len(read.ids)
     if not all(np.isfinite(one).all() for one in logs):
         raise ModelError(
@@ -232,6 +234,14 @@ def _logs(model: Model, found: Sequence[Windows], progress: Progress | None) -> 
             "this --dtype; try --dtype float32"
         )
     return logs
+
+
+def _nothing(outside_C: chain.Flags) -> chain.Floats:
+    """What is known of a word without a token: most likely it lies outside, unless its neighbours say otherwise."""
+    if outside_C.all() or not outside_C.any():
+        return np.full(len(outside_C), -np.log(len(outside_C)))
+    share_C = np.where(outside_C, (1 - NOTHING) / outside_C.sum(), NOTHING / (~outside_C).sum())
+    return np.asarray(np.log(share_C))
 
 
 def _at_most(total: int, progress: Progress | None) -> Callable[[int], None] | None:

@@ -13,7 +13,7 @@ A Scheme is learned from label names alone, so that a published model says how i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypeAlias
@@ -102,28 +102,32 @@ class Scheme:
     @cached_property
     def outside_C(self) -> Flags:
         """Labels of no entity."""
-        return np.array([not self._marks(one) for one in self.parts])
+        return np.array([not self._marks(one) for one in self.parts], dtype=np.bool_)
 
     @cached_property
     def continues_CC(self) -> Flags:
         """Whether a label (across) carries on the entity of the label before it (down)."""
-        return np.array([[self._continues(a, b) for b in self.parts] for a in self.parts])
+        return self._table(self._continues)
 
     @cached_property
     def legal_CC(self) -> Flags:
         """Whether a label (across) may follow a label (down)."""
-        return np.array([[self._legal(a, b) for b in self.parts] for a in self.parts])
+        return self._table(self._legal)
 
     @cached_property
     def start_C(self) -> Flags:
         """Labels the first word may have."""
-        return np.array([self._opens(one) for one in self.parts])
+        return np.array([self._opens(one) for one in self.parts], dtype=np.bool_)
 
     @cached_property
     def end_C(self) -> Flags:
         """Labels the last word may have."""
         unfinished = self.name in ("BIOES", "BILOU")
-        return np.array([not (unfinished and one.letter in "BI") for one in self.parts])
+        return np.array([not (unfinished and one.letter in "BI") for one in self.parts], dtype=np.bool_)
+
+    def _table(self, rule: Callable[[Part, Part], bool]) -> Flags:
+        size = len(self.parts)
+        return np.array([rule(a, b) for a in self.parts for b in self.parts], dtype=np.bool_).reshape(size, size)
 
     def _opens(self, one: Part) -> bool:
         return not self._marks(one) or self.name not in _OPENING or one.letter in _OPENING[self.name]
