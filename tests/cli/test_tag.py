@@ -36,7 +36,7 @@ def sentences(count: int, seed: int) -> str:
 @pytest.fixture(scope="session")
 def names(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("names")
-    (folder / "train.txt").write_text(sentences(300, 1), encoding="utf-8")
+    (folder / "train.txt").write_text(sentences(250, 1), encoding="utf-8")
     (folder / "test.txt").write_text(sentences(40, 2), encoding="utf-8")
     return folder
 
@@ -46,7 +46,18 @@ def tagger(base: Path, names: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """The tiny encoder adapted to the made-up names by the command under test."""
     out = tmp_path_factory.mktemp("tagger") / "names-model"
     words = ["finetune", str(names / "train.txt"), "--task", "tag", "--eval", str(names / "test.txt")]
-    more = ["--model", str(base), "--out", str(out), "epochs=6", "batch_size=8", "learning-rate=0.005", "--dtype", "float32", "--quiet"]
+    more = [
+        "--model",
+        str(base),
+        "--out",
+        str(out),
+        "epochs=6",
+        "batch_size=8",
+        "learning-rate=0.002",
+        "--dtype",
+        "float32",
+        "--quiet",
+    ]
     assert main([*words, *more]) == 0
     return out
 

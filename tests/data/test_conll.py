@@ -32,7 +32,12 @@ def write(folder: Path, text: str, name: str = "rows.conll") -> Path:
 def test_a_file_of_the_shared_task(tmp_path: Path):
     table = read(write(tmp_path, FILE))
     assert table.rows == [
-        {"tokens": ["EU", "rejects"], "column2": ["NNP", "VBZ"], "column3": ["B-NP", "B-VP"], "ner_tags": ["B-ORG", "O"]},
+        {
+            "tokens": ["EU", "rejects"],
+            "column2": ["NNP", "VBZ"],
+            "column3": ["B-NP", "B-VP"],
+            "ner_tags": ["B-ORG", "O"],
+        },
         {
             "tokens": ["Peter", "Blackburn"],
             "column2": ["NNP", "NNP"],
@@ -114,7 +119,11 @@ def test_a_line_of_very_many_columns(tmp_path: Path):
         read(write(tmp_path, "a " * 20_000))
 
 
-CELL = st.text(st.characters(exclude_characters=" \t\r\n\0", exclude_categories=["Cs", "Zs", "Zl", "Zp", "Cc"]), min_size=1, max_size=5)
+CELL = st.text(
+    st.characters(exclude_characters=" \t\r\n\0", exclude_categories=["Cs", "Zs", "Zl", "Zp", "Cc"]),
+    min_size=1,
+    max_size=5,
+)
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

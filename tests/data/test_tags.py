@@ -27,7 +27,11 @@ COLUMNS = {"tokens": "tokens", "ner_tags": "ner_tags"}
         (["a", None], ["O", "O"], "word 2 is None, expected text"),
         (["a"], None, "'ner_tags' is missing, expected a list of tags"),
         (["a"], "O", "'ner_tags' is a str, expected a list of tags"),
-        (["a", "b"], [0, 3], "'ner_tags' holds numbers (0), which mean nothing without the list of names they count in"),
+        (
+            ["a", "b"],
+            [0, 3],
+            "'ner_tags' holds numbers (0), which mean nothing without the list of names they count in",
+        ),
         (["a", "b"], ["O", ""], "the tag of word 2 ('b') is empty or no name"),
         (["a"], [None], "the tag of word 1 ('a') is empty or no name"),
     ],
