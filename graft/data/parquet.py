@@ -1,4 +1,4 @@
-"""Parquet files of flat columns and lists, read by a child process: damaged ones can end the process that reads them."""
+"""Parquet files of flat columns and lists, read by a child process: damaged ones can end the one that reads them."""
 
 from __future__ import annotations
 

@@ -41,8 +41,11 @@ def convert(path: str, limits: dict[str, int], out: Any) -> None:
     # No column left is nested but in a list, so that each is stored as one.
     texts = [stored.column(index).path for index, field in enumerate(schema) if is_text(item_type(field.type))]
     with opened(path, read_dictionary=texts) as file, pa.ipc.new_stream(out, written) as stream:
-        for batch in file.iter_batches(batch_size=limits["batch"], use_threads=False):
-            stream.write_batch(flattened(batch, written))
+        # The library cannot give lists from two row groups in one batch.
+        apart = any(is_list(field.type) for field in written)
+        for groups in ([group] for group in range(file.num_row_groups)) if apart else [None]:
+            for batch in file.iter_batches(batch_size=limits["batch"], row_groups=groups, use_threads=False):
+                stream.write_batch(flattened(batch, written))
 
 
 def opened(path: str, **options: Any) -> Any:
