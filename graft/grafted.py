@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -103,8 +104,12 @@ class Model(nn.Module):
             DataError: an input is not text, or does not fit where the overflow rule is "error".
         """
         single = isinstance(texts, str) or (isinstance(texts, tuple) and len(texts) == 2)
+        given: Sequence[Text] = [texts] if single else texts  # type: ignore[list-item]
+        if self.head is not None and self.head.by_task:
+            answers: list[Answer] = _task(self.head.kind).answer(self, given, progress)
+            return answers[0] if single else answers
         head = self._needs_head("answer")
-        outputs, cut = self.read([texts] if single else texts, progress)  # type: ignore[list-item]
+        outputs, cut = self.read(given, progress)
         join = torch.cat if head.per_token else torch.stack
         answers = head.decode(join(outputs), cut) if outputs else []
         return answers[0] if single else answers
@@ -409,6 +414,12 @@ class Model(nn.Module):
         came = (self.published.get("architectures") or [""])[0]
         same = came in self.family.heads and self.family.heads[came].kind == wanted
         return str(came) if same else self.family.architecture(wanted)
+
+
+def _task(kind: str) -> Any:
+    """The task of a head whose output only a task can read. Tasks are built on models, so it is found when asked."""
+    tasks = importlib.import_module("graft.tasks")
+    return tasks.find(tasks.of_head(kind)[0])
 
 
 def check_target(target: Path) -> None:

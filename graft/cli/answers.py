@@ -17,7 +17,7 @@ from graft.files import replacing
 
 if TYPE_CHECKING:
     from graft.cli.texts import Item, Text
-    from graft.heads import Answer
+    from graft.heads import Answer, Entity
     from graft.recipes.watch import Watch
 
 SHOWN = 12
@@ -74,9 +74,15 @@ class Plain(Json):
 
     def one(self, item: Item, answer: Answer, single: bool) -> None:
         """Print one answer."""
+        if answer.entities is not None:
+            line = marked(joined(item.text), answer.entities)
+            write(one_line(line) if single else shortened(line))
+            if single:
+                write_columns([[one_line(one.text), one.label, f"{one.score:.3f}"] for one in answer.entities])
+            return
         if not single or answer.probabilities is None:
             line = brief(answer)
-            write(line if single else f"{line}  {shortened(_joined(item.text), len(line) + 2)}")
+            write(line if single else f"{line}  {shortened(joined(item.text), len(line) + 2)}")
             return
         if answer.labels is not None:
             write(f"labels: {', '.join(map(one_line, answer.labels)) or 'none'}")
@@ -109,7 +115,10 @@ class Cells(Lines):
     def one(self, item: Item, answer: Answer, single: bool) -> None:
         """Write one row, and before the first the column names."""
         row = {**about(item), **fields(answer)}
-        row.pop("probabilities", None)
+        for name in ("probabilities", "tagged"):
+            row.pop(name, None)
+        if "entities" in row:
+            row["entities"] = json_line(row["entities"])
         if "labels" in row:
             row["labels"] = "|".join(row["labels"])
         if self.writer is None:
@@ -159,7 +168,7 @@ def about(item: Item) -> dict[str, Any]:
         return {**line, **asked}
     if isinstance(item.text, tuple):
         return {**line, "sentence1": item.text[0], "sentence2": item.text[1]}
-    return {**line, "text": item.text}
+    return {**line, "text": joined(item.text)}
 
 
 def fields(answer: Answer) -> dict[str, Any]:
@@ -183,8 +192,23 @@ def brief(answer: Answer) -> str:
     return f"{one_line(', '.join(names) or 'none'):<{width}}  {answer.probability or 0:.3f}"
 
 
-def _joined(text: Text) -> str:
-    return text if isinstance(text, str) else " | ".join(text)
+def marked(text: str, entities: Sequence[Entity]) -> str:
+    """A text with its entities in brackets.
+
+    >>> from graft.heads import Entity
+    >>> marked("In Paris.", [Entity(text="Paris", label="LOC", score=0.9, start=3, end=8, words=(1, 2))])
+    'In [Paris LOC].'
+    """
+    parts, place = [], 0
+    for one in entities:
+        parts.append(f"{text[place : one.start]}[{one.text} {one.label}]")
+        place = one.end
+    return "".join(parts) + text[place:]
+
+
+def joined(text: Text) -> str:
+    """A pair, or words, as one text."""
+    return text if isinstance(text, str) else (" | " if isinstance(text, tuple) else " ").join(text)
 
 
 def _check_finite(item: Item, answer: Answer) -> None:
@@ -192,6 +216,6 @@ def _check_finite(item: Item, answer: Answer) -> None:
     if not all(number is None or math.isfinite(number) for number in numbers):
         where = "" if item.line is None else f" (line {item.line})"
         raise ModelError(
-            f"the model's answer to {_joined(item.text)[:60]!r}{where} is no finite number: its weights are damaged, "
+            f"the model's answer to {joined(item.text)[:60]!r}{where} is no finite number: its weights are damaged, "
             "or too large for this --dtype; try --dtype float32"
         )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from graft.recipes.evaluate import Evaluation
 
 Reference = Annotated[str, Argument(metavar="MODEL", help="A folder, or a name on the hub.")]
-Data = Annotated[str, Argument(metavar="DATA", help="csv, tsv, jsonl (also .gz, .xz) or parquet.")]
+Data = Annotated[str, Argument(metavar="DATA", help="csv, tsv, jsonl, CoNLL .txt (also .gz, .xz) or parquet.")]
 TaskName = Annotated[str | None, Option(metavar="TASK", help="Where the model does not say.")]
 Report = Annotated[str | None, Option(metavar="FILE.html", help="Also write a page to look at: plots, worst mistakes.")]
 
@@ -65,14 +65,14 @@ def _show(done: Evaluation, report: str | None, as_json: bool) -> None:
 def _write_report(path: Path, model: Model, done: Evaluation) -> None:
     """The scores and what lies behind them, as one page."""
     from graft import tasks
-    from graft.evaluate import metrics, report
+    from graft.evaluate import report
     from graft.recipes.evaluate import test_rows
     from graft.recipes.watch import Watch
 
-    rows = test_rows(done.loaded, Watch(quiet=True))
+    rows, job = test_rows(done.loaded, Watch(quiet=True)), tasks.find(done.task)
     sections = [
-        report.scores_section(done.metrics, rows=done.n, note=metrics.method()),
-        *tasks.find(done.task).sections(model.head, done.judged.values, rows, done.metrics),  # type: ignore[arg-type]
+        report.scores_section(done.metrics, rows=done.n, note=job.method()),
+        *job.sections(model.head, done.judged.values, rows, done.metrics),  # type: ignore[arg-type]
     ]
     summary = {"Model": model.folder.name, "Task": done.task, "Rows scored": f"{done.n:,}"}
     page = report.Page(title=f"{done.task}: {done.loaded.path.name}", summary=summary, sections=sections)

@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from graft.recipes.watch import Watch
 
 TaskName = Annotated[
-    str, Argument(metavar="TASK", help="classify, pair, choice, similarity, embed, summarize or translate.")
+    str, Argument(metavar="TASK", help="classify, pair, choice, similarity, embed, tag, summarize or translate.")
 ]
 Given = Annotated[
     str | None,
-    Argument(metavar="TEXT | FILE | -", help="A text; a .txt, .csv, .tsv, .jsonl or .parquet file; - for stdin."),
+    Argument(metavar="TEXT | FILE | -", help="A text; a .txt, .csv, .jsonl, .parquet or .conll file; - for stdin."),
 ]
 Model_ = Annotated[
     str | None,
-    Option("--model", metavar="REF", help="A folder, or a name on the hub; classify needs one, or --labels."),
+    Option("--model", metavar="REF", help="A folder, or a name on the hub; tag needs one; classify, too, or --labels."),
 ]
 Labels = Annotated[
     list[str] | None, Option(metavar="A,B,C", help="Choose from these names, without training (zero-shot).")
@@ -119,7 +119,7 @@ def _check_options(
         raise UsageError(f"--labels is for classify, not for {task}")
     if template is not None and not names:
         raise UsageError("--template goes with --labels, the names to choose from")
-    if other is not None and (names or task in ("embed", "choice")):
+    if other is not None and (names or task in ("embed", "choice", "tag")):
         raise UsageError(f"--with is for tasks on two texts; {'--labels' if names else task} reads one at a time")
 
 
@@ -129,6 +129,11 @@ def _default_model(task: str, names: list[str]) -> str:
         raise UsageError(
             f"{task} needs a model: give --model DIR, one that `graft finetune` made"
             + (f", {names_too}" if task == "classify" else f" with --task {task}")
+        )
+    if task == "tag":
+        raise UsageError(
+            "tag needs a model: give --model DIR, one that `graft finetune DATA --task tag` made, "
+            "or one published for token classification"
         )
     from graft.hub.wheels import ENCODER
 

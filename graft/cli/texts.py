@@ -18,13 +18,14 @@ from graft.errors import DataError, UsageError, nearest
 if TYPE_CHECKING:
     from graft.recipes.watch import Watch
 
-Text: TypeAlias = str | tuple[str, str]
+Text: TypeAlias = str | tuple[str, str] | list[str]
+"""A text, a pair of texts, or a text as its words."""
 
 CHUNK = 512
 """Texts of a file answered at a time: enough to be fast, few enough to show the first answers soon."""
 
 BLOCK = 2**16
-TABLES = (*DELIMITED, *JSON_LINES, ".parquet")
+TABLES = (*DELIMITED, *JSON_LINES, ".parquet", ".conll")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +136,12 @@ def _rows(path: Path, reading: Reading) -> list[Item]:
 
     if reading.task == "choice" and (reading.choices or reading.other is not None):
         raise UsageError(f"{path}: choices and contexts of a table are columns; leave --choices and --context out")
+    words = reading.task == "tag" and (".conll" in path.suffixes or "tokens" in reading.columns)
     alone = reading.task not in ("similarity", "pair", "choice") or (
         reading.task != "choice" and reading.other is not None
     )
     loaded = load_rows(
-        tasks.find("classify" if alone else reading.task),
+        tasks.find("tag" if words else "classify" if alone else reading.task),
         path,
         columns=reading.columns,
         encoding=reading.encoding,
@@ -148,8 +150,8 @@ def _rows(path: Path, reading: Reading) -> list[Item]:
         labelled=False,
         watch=reading.watch,
     )
-    if reading.task == "choice":
-        return [Item(row.inputs[0], row.line, tuple(map(str, row.inputs[1:]))) for row in loaded.rows]
+    if words:
+        return [Item([str(word) for word in row.inputs], row.line) for row in loaded.rows]
     texts = ((text, row.line) for row in loaded.rows for text in row.inputs)
     return [Item(text, line) if isinstance(text, tuple) else _item(text, line, reading) for text, line in texts]
 

@@ -1,7 +1,8 @@
-"""Parquet files with flat columns, read by a child process, since damaged ones can end the process that reads them."""
+"""Parquet files of flat columns and lists, read by a child process: damaged ones can end the one that reads them."""
 
 from __future__ import annotations
 
+import bisect
 import json
 import math
 import subprocess
@@ -31,7 +32,7 @@ _REFUSED = 3  # its exit code for a file that it will not read
 
 
 def parse(path: Path) -> Table:
-    """Read a parquet file. Text, numbers and booleans keep their types; dates, times and decimals become text.
+    """Read a parquet file. Text, numbers, booleans and lists keep their types; dates, times and decimals become text.
 
     Raises:
         DataError: damaged, nested or binary columns, column names given twice, no rows, or beyond the limits.
@@ -83,6 +84,8 @@ def _add(table: Table, batch: Any, texts: dict[str, str]) -> None:
 
 def _values(name: str, array: Any, texts: dict[str, str], faults: dict[int, str]) -> list[Any]:
     """Give a column's values, noting which rows they rule out. Equal texts become one object."""
+    if pa.types.is_list(array.type):
+        return _lists(name, array, texts, faults)
     codes: list[int | None] = list(range(len(array)))
     if pa.types.is_dictionary(array.type):
         codes, array = array.indices.to_pylist(), array.dictionary
@@ -93,6 +96,16 @@ def _values(name: str, array: Any, texts: dict[str, str], faults: dict[int, str]
             if code in bad:
                 faults.setdefault(row, f"column {name[:60]!r}: {bad[code]}")
     return [None if code is None else values[code] for code in codes]
+
+
+def _lists(name: str, array: Any, texts: dict[str, str], faults: dict[int, str]) -> list[Any]:
+    """The same for a column of lists."""
+    inside: dict[int, str] = {}
+    items, ends = _values(name, array.values, texts, inside), array.offsets.to_pylist()
+    for item, fault in inside.items():
+        faults.setdefault(bisect.bisect_right(ends, item) - 1, fault)
+    there = array.is_valid().to_pylist()
+    return [items[first:end] if is_one else None for first, end, is_one in zip(ends, ends[1:], there, strict=False)]
 
 
 def _fault(value: Any) -> str:

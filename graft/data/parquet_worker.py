@@ -27,20 +27,24 @@ class RefusedError(Exception):
 
 
 def convert(path: str, limits: dict[str, int], out: Any) -> None:
-    """Read a parquet file within limits and write it as an Arrow stream of flat columns.
+    """Read a parquet file within limits and write it as an Arrow stream of flat columns and lists.
 
     Raises:
         RefusedError: nested or binary columns, column names given twice, or beyond the limits.
     """
     with opened(path) as file:
         refuse_bomb(path, file.metadata, limits)
-        schema = file.schema_arrow
+        schema, stored = file.schema_arrow, file.schema
     check_names(schema)
+    written = pa.schema([(field.name, written_type(field)) for field in schema])
     # Text is read as codes into a dictionary: a text that repeats a million times must not become a million texts.
-    with opened(path, read_dictionary=[field.name for field in schema if is_text(field.type)]) as file:
-        written = pa.schema([(field.name, written_type(field)) for field in schema])
-        with pa.ipc.new_stream(out, written) as stream:
-            for batch in file.iter_batches(batch_size=limits["batch"], use_threads=False):
+    # No column left is nested but in a list, so that each is stored as one.
+    texts = [stored.column(index).path for index, field in enumerate(schema) if is_text(item_type(field.type))]
+    with opened(path, read_dictionary=texts) as file, pa.ipc.new_stream(out, written) as stream:
+        # The library cannot give lists from two row groups in one batch.
+        apart = any(is_list(field.type) for field in written)
+        for groups in ([group] for group in range(file.num_row_groups)) if apart else [None]:
+            for batch in file.iter_batches(batch_size=limits["batch"], row_groups=groups, use_threads=False):
                 stream.write_batch(flattened(batch, written))
 
 
@@ -54,9 +58,11 @@ def refuse_bomb(path: str, metadata: Any, limits: dict[str, int]) -> None:
     size = os.path.getsize(path)
     if metadata.num_columns > limits["columns"]:
         raise RefusedError(f"{metadata.num_columns:,} columns; at most {limits['columns']:,} are read")
-    if metadata.num_rows > max(limits["rows"], limits["rows_per_byte"] * size):
-        raise RefusedError(f"{metadata.num_rows:,} rows in {size:,} bytes, as a decompression bomb has")
-    groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    held = (sum(group.column(index).num_values for group in groups) for index in range(metadata.num_columns))
+    for count, what in ((metadata.num_rows, "rows"), (max(held, default=0), "values of one column")):
+        if count > max(limits["rows"], limits["rows_per_byte"] * size):
+            raise RefusedError(f"{count:,} {what} in {size:,} bytes, as a decompression bomb has")
     unpacked = sum(
         group.column(index).total_uncompressed_size for group in groups for index in range(group.num_columns)
     )
@@ -79,15 +85,26 @@ def written_type(field: Any) -> Any:
     Raises:
         RefusedError: it is nested, binary or of another type without a plain value.
     """
-    plain = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    item = item_type(field.type)
+    plain = item.value_type if pa.types.is_dictionary(item) else item
     if is_text(plain) or is_written_out(plain):
-        return pa.dictionary(pa.int32(), pa.large_string())
-    if is_simple(plain):
-        return plain
-    raise RefusedError(
-        f"column {field.name[:NAME_SHOWN]!r} is {str(field.type)[:NAME_SHOWN]}; expected text, numbers, booleans, "
-        "dates or times. Leave it out, or write JSON lines (.jsonl), which may hold lists and objects"
-    )
+        plain = pa.dictionary(pa.int32(), pa.large_string())
+    elif not is_simple(plain):
+        raise RefusedError(
+            f"column {field.name[:NAME_SHOWN]!r} is {str(field.type)[:NAME_SHOWN]}; expected text, numbers, booleans, "
+            "dates or times, or lists of them. Leave it out, or write JSON lines (.jsonl), which may hold objects"
+        )
+    return pa.list_(plain) if is_list(field.type) else plain
+
+
+def is_list(kind: Any) -> bool:
+    """Tell lists of any lengths."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def item_type(kind: Any) -> Any:
+    """What a list is of; other types as they are."""
+    return kind.value_type if is_list(kind) else kind
 
 
 def is_text(kind: Any) -> bool:
@@ -118,6 +135,12 @@ def flattened(batch: Any, schema: Any) -> Any:
 
 def flat(array: Any, kind: Any) -> Any:
     """Give a column the type it is passed on as, with only those texts in its dictionary that the batch uses."""
+    if is_list(kind):
+        ends = pa.concat_arrays(
+            [pa.array([0]), pc.cumulative_sum(pc.list_value_length(array).fill_null(0).cast("int64"))]
+        )
+        items = flat(array.flatten(), kind.value_type)
+        return pa.ListArray.from_arrays(ends.cast("int32"), items, mask=array.is_null())
     if not pa.types.is_dictionary(kind):
         return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
     if not pa.types.is_dictionary(array.type):

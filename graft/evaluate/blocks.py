@@ -87,11 +87,21 @@ class Said:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Words of a quoted text, marked where they have a label."""
+
+    text: str
+    label: str = ""
+    tone: Tone = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Quote:
-    """A user's text with what is said of it."""
+    """A user's text with what is said of it; where it is given in pieces, those are shown."""
 
     text: str
     said: Sequence[Said]
+    pieces: Sequence[Piece] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

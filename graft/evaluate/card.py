@@ -189,7 +189,7 @@ def _result(card: Card) -> dict[str, Any]:
 
 
 def _metric_type(name: str) -> str:
-    return METRIC_TYPES.get(name, name)
+    return "f1" if name.startswith("f1_") else METRIC_TYPES.get(name, name)
 
 
 def _opening(card: Card) -> str:

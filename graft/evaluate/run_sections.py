@@ -44,6 +44,7 @@ class DataSummary:
         columns: role -> the file's column, as inferred or told.
         splits: name -> rows.
         labels: name -> rows kept.
+        labelled: what has a label, if not rows.
         duplicates: rows that repeat another.
         conflicts: texts that come with different labels.
         leaks: test rows that also stand in the training rows.
@@ -59,6 +60,7 @@ class DataSummary:
     columns: Mapping[str, str] = field(default_factory=dict)
     splits: Mapping[str, int] = field(default_factory=dict)
     labels: Mapping[str, int] = field(default_factory=dict)
+    labelled: str = "Rows"
     duplicates: int = 0
     conflicts: int = 0
     leaks: int = 0
@@ -123,7 +125,7 @@ def data_section(data: DataSummary) -> Section:
         listed = ", ".join(f"{rows:,} {name}" for name, rows in data.splits.items())
         blocks.append(Paragraph(text=f"Rows by split: {listed}."))
     blocks += [Paragraph(text=note) for note in data.notes]
-    return Section(title="Data", blocks=blocks + _label_counts(data.labels))
+    return Section(title="Data", blocks=blocks + _label_counts(data.labels, data.labelled))
 
 
 def training_section(
@@ -179,11 +181,11 @@ def _warnings(data: DataSummary) -> list[str]:
     return found
 
 
-def _label_counts(labels: Mapping[str, int]) -> list[Block]:
+def _label_counts(labels: Mapping[str, int], labelled: str) -> list[Block]:
     if not labels:
         return []
     most = max(*labels.values(), 1)
     ordered = sorted(labels.items(), key=lambda item: -item[1])
     rows = [[Cell(text=name), Cell(text=f"{count:,}", share=count / most)] for name, count in ordered]
-    table = Table(columns=["Label", "Rows"], rows=rows)
-    return [table if len(rows) <= 8 else Fold(title=f"Rows of each of {len(rows)} labels", blocks=[table])]
+    table = Table(columns=["Label", labelled], rows=rows)
+    return [table if len(rows) <= 8 else Fold(title=f"{labelled} of each of {len(rows)} labels", blocks=[table])]

@@ -14,6 +14,7 @@ NAMES = {
     "nll": "Negative log-likelihood",
     "brier": "Brier score",
     "ece": "Calibration error (ECE)",
+    "f1": "F1",
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
     "mse": "Mean squared error",
@@ -25,6 +26,8 @@ LOWER_IS_BETTER = frozenset({"nll", "brier", "ece", "mse", "rmse", "mae", "perpl
 
 def title(metric: str) -> str:
     """Name a metric for people."""
+    if metric.startswith("f1_"):
+        return f"F1 of {metric[3:]}"
     return NAMES.get(metric, metric.replace("_", " ").capitalize())
 
 

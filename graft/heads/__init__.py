@@ -1,6 +1,6 @@
 """Heads: what turns hidden states into answers. A head is grafted onto any backbone."""
 
-from graft.heads.answers import Answer
+from graft.heads.answers import Answer, Entity, Word
 from graft.heads.beam import Beam, Spans
 from graft.heads.build import HEADS, check_shapes, initialize, make
 from graft.heads.head import Head
@@ -14,6 +14,7 @@ __all__ = [
     "Choose",
     "Classify",
     "Embed",
+    "Entity",
     "FillMask",
     "Head",
     "PerToken",
@@ -25,6 +26,7 @@ __all__ = [
     "Span",
     "Spans",
     "Tag",
+    "Word",
     "check_shapes",
     "initialize",
     "make",

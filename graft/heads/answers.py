@@ -3,8 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Word:
+    """A word of a tagged text.
+
+    Attributes:
+        text: as it stands there.
+        tag: its label.
+        probability: of that label.
+        start: its first character.
+        end: the character after its last.
+    """
+
+    text: str
+    tag: str
+    probability: float
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entity:
+    """A name found in a text, or whatever else a tagger marks.
+
+    Attributes:
+        text: as it stands there.
+        label: its type, such as PER.
+        score: the probability that exactly these words are one entity of this type.
+        start: its first character.
+        end: the character after its last.
+        words: its first word, and the word after its last.
+    """
+
+    text: str
+    label: str
+    score: float
+    start: int
+    end: int
+    words: tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +59,9 @@ class Answer:
         score: the predicted number (similarity, regression, how well a choice fits).
         embedding: the input as a vector of numbers.
         text: what the model wrote.
+        entities: what a tagger marks, in the order of the text.
+        tagged: every word with its tag.
+        windows: in how many overlapping parts a long input was read.
         truncated_tokens: tokens of the input that did not fit the model and were not read.
     """
 
@@ -29,9 +72,14 @@ class Answer:
     score: float | None = None
     embedding: tuple[float, ...] | None = None
     text: str | None = None
+    entities: tuple[Entity, ...] | None = None
+    tagged: tuple[Word, ...] | None = None
+    windows: int | None = None
     truncated_tokens: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The fields that apply, ready for JSON."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        for name in ("entities", "tagged"):
+            fields[name] = None if fields[name] is None else [asdict(one) for one in fields[name]]
         return {name: value for name, value in fields.items() if value is not None}

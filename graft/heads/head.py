@@ -20,10 +20,12 @@ class Head(nn.Module):
     Attributes:
         kind: its name in files and commands.
         per_token: whether its output has a row for each token; else it has one for each sequence.
+        by_task: whether what it answers takes its task to say, which knows the text.
     """
 
     kind = ""
     per_token = False
+    by_task = False
 
     def forward(self, hidden_TD: Tensor, batch: Packed) -> Tensor:
         """Hidden states of a packed batch -> the head's output."""

@@ -45,6 +45,7 @@ class Tag(PerToken):
     """One of several labels for every token."""
 
     kind = "tag"
+    by_task = True
 
     def __init__(self, size: int, *, labels: Sequence[str], dropout: float = 0.0) -> None:
         super().__init__(nn.Linear(size, len(labels)), dropout)

@@ -200,13 +200,14 @@ def _weigh(model: Model, examples: Sequence[Example], plan: Plan) -> None:
     """Set class weights, and start a regression at the mean of its targets."""
     if plan.class_weights is None and not isinstance(model.head, Regress):
         return
+    if plan.class_weights and not isinstance(model.head, Classify):
+        raise UsageError("class weights need a task with one label for each row")
     targets = torch.stack([example.target for example in examples])
     if isinstance(model.head, Regress) and model.head.output.bias is not None:
         torch.nn.init.constant_(model.head.output.bias, float(targets.mean()))
     if plan.class_weights != "balanced":
         return
-    if not isinstance(model.head, Classify):
-        raise UsageError("class weights need a task with labels")
+    assert isinstance(model.head, Classify)
     labels = len(model.head.labels)
     if model.head.problem == "multi":
         held = targets.sum(0)
@@ -289,7 +290,7 @@ def _learn(
     """Train step by step; with patience, keep the weights that did best on the rows set aside."""
     dev_rows: list[Row] = []
     if plan.patience is not None:
-        _, dev_rows = held_out(rows, DEV_SHARE, plan.seed)
+        _, dev_rows = held_out(rows, DEV_SHARE, plan.seed + 1)  # by the seed itself, test rows were set aside
         aside = {row.line for row in dev_rows}
         examples = [example for example in examples if example.line not in aside]
         if not dev_rows or not examples:

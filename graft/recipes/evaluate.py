@@ -91,7 +91,7 @@ def task_of(model: Model, asked: str | None = None) -> Task:
         UsageError: the model has no head that fits a task, or not the task asked for.
     """
     kind = model.head.kind if model.head else None
-    fits = [name for name in tasks.names() if tasks.find(name).head == kind]
+    fits = tasks.of_head(kind) if kind else []
     if model.settings.task in tasks.names() and kind in tasks.find(str(model.settings.task)).also:
         fits = [str(model.settings.task)]
     name = asked or model.settings.task or (fits[0] if fits else None)

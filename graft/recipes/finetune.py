@@ -80,8 +80,8 @@ def finetune(
     """Adapt a pretrained model to a file of rows, measure it on rows held out, and save it.
 
     Args:
-        data: csv, tsv, jsonl (plain, .gz, .xz) or parquet with the task's columns.
-        task: "classify", "pair", "choice", "similarity" or "embed".
+        data: csv, tsv, jsonl, CoNLL (plain, .gz, .xz) or parquet with the task's columns.
+        task: "classify", "pair", "choice", "similarity", "embed", "tag", "summarize", "translate".
         model: a folder, a name on the hub, or a loaded model (which is left as it is).
         strategy: a name from graft.transfer: "probe" (seconds), "full" (best), "bitfit", "partial", "gradual", ...
         eval: a file to measure on. Without it: the rows whose column `split` says test, else a fifth set aside by hash.

@@ -97,9 +97,9 @@ def load_rows(
         sides=_sides(table, rows, split),
         fingerprint=_fingerprint(rows),
     )
-    counts = loaded.counts()
+    counts, said = loaded.counts(), task.said(rows)
     watch.note(
-        f"{path}: {table.format}; columns {described(chosen)}; "
+        f"{path}: {table.format}; columns {described(chosen)}; {said and f'{said}; '}"
         f"{counts['read']:,} rows read = {counts['kept']:,} kept + {counts['rejected']:,} rejected"
     )
     return loaded
@@ -117,7 +117,7 @@ def naming(path: str | Path) -> Iterator[None]:
 
 
 def _inputs(task: Task) -> set[str]:
-    return {role.name for role in task.roles} - {"label", "score", "answer", "summary", "target"}
+    return {role.name for role in task.roles} - {"label", "score", "answer", "summary", "target", "ner_tags"}
 
 
 def _sides(table: Table, rows: Sequence[Row], split: str | None) -> list[str] | None:

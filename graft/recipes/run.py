@@ -17,7 +17,7 @@ from graft.sealed import Text
 
 def run(
     task: str,
-    texts: Sequence[Text],
+    texts: Sequence[Text | list[str]],
     *,
     model: str | Path | Model,
     dtype: str = "auto",
@@ -51,4 +51,4 @@ def run(
             raise UsageError(f"{task} has no option {name!r}: {nearest(name, job.options) if job.options else 'none'}")
     opened = model if isinstance(model, Model) else load(model, dtype=dtype)
     with watch.bar(task, len(texts)) as bar:
-        return job.answer(opened, texts, bar.advance, **options)
+        return job.answer(opened, texts, bar.advance, **options)  # type: ignore[arg-type]

@@ -13,10 +13,11 @@ import torch
 
 from graft import adapters, hub
 from graft.data.check import Findings
-from graft.evaluate import metrics, report
+from graft.evaluate import report
 from graft.evaluate.card import Card, model_card
+from graft.evaluate.wording import title
 from graft.grafted import Model
-from graft.heads import Classify, Regress
+from graft.heads import Classify, Regress, Tag
 from graft.recipes.adapt import Adapted, lines
 from graft.recipes.evaluate import Judged
 from graft.recipes.rows import Loaded
@@ -56,18 +57,19 @@ def run_files(run: Run) -> dict[str, str]:
 
 
 def _page(run: Run) -> report.Page:
-    first = run.judged.metrics.get(run.job.primary) or next(iter(run.judged.metrics.values()))
+    name = run.job.primary if run.job.primary in run.judged.metrics else next(iter(run.judged.metrics))
+    first = run.judged.metrics[name]
     summary = {
         "Task": run.job.name,
         "Base model": Path(str(run.record["model"])).name,
         "Strategy": str(run.record["strategy"]),
-        run.job.primary.replace("_", " ").capitalize(): f"{first.value:.3f} ({first.low:.3f} – {first.high:.3f})",
+        title(name): f"{first.value:.3f} ({first.low:.3f} – {first.high:.3f})",
         "Rows learned from": f"{len(run.train):,}",
         "Rows scored": f"{len(run.test):,}",
         "Training": f"{run.adapted.seconds:.1f} s, {run.adapted.rows_per_second:,.0f} rows a second",
     }
     sections = [
-        report.scores_section(run.judged.metrics, rows=len(run.test), note=metrics.method()),
+        report.scores_section(run.judged.metrics, rows=len(run.test), note=run.job.method()),
         *_sections(run),
         report.data_section(_data(run)),
     ]
@@ -93,6 +95,7 @@ def _data(run: Run) -> report.DataSummary:
         columns=run.loaded.columns,
         splits={"train": len(run.train), "test": len(run.test)},
         labels=dict(labels.most_common()),
+        labelled="Words" if isinstance(run.model.head, Tag) else "Rows",
         duplicates=run.findings.duplicates,
         conflicts=run.findings.conflicts,
         leaks=run.findings.leaks,
@@ -119,8 +122,8 @@ def _training(run: Run) -> report.Section:
 def _card(run: Run) -> Card:
     head, plan = run.model.head, run.record["plan"]
     both = run.model.settings.both_orders
-    opens = adapters.library(run.model.backbone, run.model.family) if isinstance(head, Classify | Regress) else ""
-    opens = "" if both else opens
+    opens = adapters.library(run.model.backbone, run.model.family) if isinstance(head, Classify | Regress | Tag) else ""
+    opens, overflow = "" if both else opens, run.model.settings.overflow
     notes = ["Each pair is read in both orders, and the two numbers added; other tools read one order."] if both else []
     return Card(
         name=run.name,
@@ -137,9 +140,11 @@ def _card(run: Run) -> Card:
         labels=head.labels if isinstance(head, Classify) else (),
         words=run.job.words,
         python=run.job.python,
+        example="Angela Merkel visited Paris." if isinstance(head, Tag) else Card.example,
+        interval_method=run.job.method(),
         license=hub.licence(run.model.folder) or "",
         max_tokens=run.model.limit,
-        overflow=run.model.settings.overflow,
+        overflow="window" if run.job.windows and overflow == "truncate" else overflow,
         opens_in=opens,
         architecture=run.model.architecture,
         relation="merge" if run.record["strategy"] == "lora" and opens == "transformers" else "",

@@ -72,6 +72,7 @@ class Task:
         keeps_head: a head of this kind that the model came with goes on learning; else a fresh one takes its place.
         words: what `graft run` needs beside a text, as an example.
         python: a line of Python that asks an adapted model, where a text is not enough.
+        windows: whether longer inputs are read in overlapping windows, where others are cut.
     """
 
     name = ""
@@ -82,17 +83,21 @@ class Task:
     primary = ""
     options: tuple[str, ...] = ()
     keeps_head = False
+    words = ""
+    python = ""
+    windows = False
 
     def reshape(self, table: Table) -> Table:
         """The table with the columns the roles speak of, where data sets of this task are laid out in another way."""
         return table
 
-    words = ""
-    python = ""
-
     def read(self, table: Table, columns: Mapping[str, str]) -> tuple[list[Row], list[Reject]]:
         """Rows with a usable input and target, and those without."""
         raise NotImplementedError
+
+    def said(self, rows: Sequence[Row]) -> str:
+        """What was found out about rows while reading them, to be shown."""
+        return ""
 
     def learn(self, rows: Sequence[Row]) -> dict[str, Any]:
         """What the head must know of the training rows (label names)."""
@@ -147,6 +152,12 @@ class Task:
         """What there is to see of outputs: where they are right, where wrong, and how sure they are."""
         return []
 
+    def method(self) -> str:
+        """How the intervals of the scores are made, in one line."""
+        from graft.evaluate.metrics import method  # scipy: only where something is scored
+
+        return method()
+
     def answer(
         self, model: Model, inputs: Sequence[Text], progress: Progress | None = None, **options: Any
     ) -> list[Answer]:
@@ -180,6 +191,11 @@ def answered(model: Model, inputs: Sequence[Text], progress: Progress | None = N
 def names() -> list[str]:
     """The tasks this package has, by its own listing."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def of_head(kind: str) -> list[str]:
+    """The tasks a head of this kind is for."""
+    return [name for name in names() if find(name).head == kind]
 
 
 def find(name: str) -> Task:

@@ -76,7 +76,9 @@ def test_a_text_that_repeats_is_kept_once(tmp_path: Path):
 @pytest.mark.parametrize(
     ("column", "reason"),
     [
-        (pa.array([["a"], ["b"]]), "'bad' is list<"),
+        (pa.array([[["a"]], [["b"]]]), "'bad' is list<"),
+        (pa.array([[{"x": 1}], []]), "'bad' is list<"),
+        (pa.array([[b"a"], [b"b"]]), "'bad' is list<"),
         (pa.array([{"x": 1}, {"x": 2}]), "'bad' is struct<x: int64>"),
         (pa.array([[("k", 1)], []], pa.map_(pa.string(), pa.int64())), "'bad' is map<"),
         (pa.array([b"a", b"b"]), "'bad' is binary"),
@@ -89,7 +91,53 @@ def test_columns_that_are_not_flat(tmp_path: Path, column: pa.Array, reason: str
     with pytest.raises(DataError) as caught:
         read(written(tmp_path, pa.table({"text": ["a", "b"], "bad": column})))
     assert f"column {reason}" in str(caught.value)
-    assert "write JSON lines (.jsonl), which may hold lists" in str(caught.value)
+    assert "write JSON lines (.jsonl), which may hold objects" in str(caught.value)
+
+
+LISTS = [["a", "b"], [], None, ["a", None, "é 👍"], ["a"]]
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (pa.array(LISTS), LISTS),
+        (pa.array(LISTS, pa.large_list(pa.large_string())), LISTS),
+        (pa.array(LISTS, pa.list_(pa.dictionary(pa.int32(), pa.string()))), LISTS),
+        (pa.array([[1, 2], [], None, [3], [4]]), [[1, 2], [], None, [3], [4]]),
+        (pa.array([[0.5], [], None, [None], [True + 1.0]]), [[0.5], [], None, [None], [2.0]]),
+        (pa.array([[], [], None, [], []], pa.list_(pa.string())), [[], [], None, [], []]),
+    ],
+)
+def test_lists(tmp_path: Path, column: pa.Array, expected: list[object]):
+    path = written(tmp_path, pa.table({"number": [1, 2, 3, 4, 5], "list": column, "text": ["v", "w", "x", "y", "z"]}))
+    table = read(path)
+    assert [row["list"] for row in table.rows] == expected
+    assert [row["text"] for row in table.rows] == ["v", "w", "x", "y", "z"]
+
+
+@pytest.mark.parametrize("options", [{"use_dictionary": False}, {"row_group_size": 700}, {}])
+def test_many_lists(tmp_path: Path, options: dict[str, object]):
+    rows = [{"list": [f"w{index % 4999 + n}" for n in range(index % 4)], "n": index} for index in range(10_000)]
+    assert read(written(tmp_path, pa.Table.from_pylist(rows), **options)).rows == rows
+
+
+def test_a_text_that_repeats_in_lists_is_kept_once(tmp_path: Path):
+    table = read(written(tmp_path, pa.table({"list": [["a long text"] * 50] * 5_000})))
+    assert len({id(value) for row in table.rows for value in row["list"]}) == 1
+
+
+def test_lists_of_more_values_than_the_file_can_hold(tmp_path: Path):
+    path = written(tmp_path, pa.table({"list": [["x"] * 1_000_000] * 3}))
+    assert path.stat().st_size < 2**17
+    with pytest.raises(DataError, match=r"3,000,000 values of one column in [\d,]+ bytes, as a decompression bomb has"):
+        read(path)
+
+
+def test_what_is_wrong_in_a_list_is_told_of_its_row(tmp_path: Path):
+    path = written(tmp_path, pa.table({"list": [["a"], [], ["b", "c\0"], ["d"]]}))
+    with pytest.raises(RejectedRows, match=r"The first: line 3: column 'list': a NUL character"):
+        read(path)
+    assert [row["list"] for row in read(path, max_rejects=1).rows] == [["a"], [], ["d"]]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def test_as_dict_leaves_out_what_does_not_apply():
     }
 
 
-@pytest.mark.parametrize(("name", "kind"), [("bert-tag", "tag"), ("bert-span", "span"), ("bert-mask", "mask")])
+@pytest.mark.parametrize(("name", "kind"), [("bert-span", "span"), ("bert-mask", "mask")])
 def test_heads_over_tokens_do_not_answer_texts(tiny, name: str, kind: str):
     with pytest.raises(UsageError, match=f"a '{kind}' head .*; ask for logits"):
         load(tiny(name).folder, "float32").answer(["a text", "a longer text"])
