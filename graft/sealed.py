@@ -42,6 +42,7 @@ class Settings:
         overflow: "truncate" reads the beginning and reports the rest; "error" refuses.
         made: how it came to be: strategy, base model, data fingerprint, seed, versions.
         golden: inputs and outputs to replay.
+        answering: what the task's answers depend on beside the weights, by name (a threshold).
     """
 
     task: str | None = None
@@ -49,6 +50,7 @@ class Settings:
     overflow: Literal["truncate", "error"] = "truncate"
     made: dict[str, Any] = field(default_factory=dict)
     golden: Golden | None = None
+    answering: dict[str, Any] = field(default_factory=dict)
 
 
 def read(folder: Path) -> Settings:
@@ -71,6 +73,7 @@ def read(folder: Path) -> Settings:
             overflow=content.get("overflow", "truncate"),
             made=dict(content.get("made", {})),
             golden=_golden(golden) if golden else None,
+            answering=dict(content.get("answering", {})),
         )
         _check(settings)
     except (LookupError, TypeError, ValueError, OverflowError) as error:

@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from graft.cli import asked
 from graft.cli.output import as_json as json_line
 from graft.cli.output import bar, one_line, shortened, write, write_columns, write_json
 from graft.errors import ModelError, UsageError, nearest
 from graft.files import replacing
 
 if TYPE_CHECKING:
-    from graft.cli.texts import Item, Text
+    from graft.cli.texts import Item
     from graft.heads import Answer
     from graft.recipes.watch import Watch
 
@@ -71,9 +72,12 @@ class Plain(Json):
 
     def one(self, item: Item, answer: Answer, single: bool) -> None:
         """Print one answer."""
+        if single and answer.no_answer is not None:
+            asked.show(str(item.text[1]), answer)
+            return
         if not single or answer.probabilities is None:
             line = brief(answer)
-            write(line if single else f"{line}  {shortened(_joined(item.text), len(line) + 2)}")
+            write(line if single else f"{line}  {shortened(_joined(item), len(line) + 2)}")
             return
         if answer.labels is not None:
             write(f"labels: {', '.join(map(one_line, answer.labels)) or 'none'}")
@@ -106,7 +110,8 @@ class Cells(Lines):
     def one(self, item: Item, answer: Answer, single: bool) -> None:
         """Write one row, and before the first the column names."""
         row = {**about(item), **fields(answer)}
-        row.pop("probabilities", None)
+        for nested in ("probabilities", "alternatives"):
+            row.pop(nested, None)
         if "labels" in row:
             row["labels"] = "|".join(row["labels"])
         if self.writer is None:
@@ -152,7 +157,7 @@ def about(item: Item) -> dict[str, Any]:
     """The text of an answer, and its line."""
     line = {} if item.line is None else {"line": item.line}
     if isinstance(item.text, tuple):
-        return {**line, "sentence1": item.text[0], "sentence2": item.text[1]}
+        return {**line, **{name: text for name, text in zip(item.names, item.text, strict=True) if name}}
     return {**line, "text": item.text}
 
 
@@ -168,6 +173,8 @@ def brief(answer: Answer) -> str:
     """An answer on one line."""
     if answer.embedding is not None:
         return " ".join(f"{value:.6g}" for value in answer.embedding)
+    if answer.no_answer is not None:
+        return asked.brief(answer)
     if answer.score is not None:
         return f"{answer.score:.4f}"
     names = [answer.label or ""] if answer.labels is None else answer.labels
@@ -175,15 +182,15 @@ def brief(answer: Answer) -> str:
     return f"{one_line(', '.join(names) or 'none'):<{width}}  {answer.probability or 0:.3f}"
 
 
-def _joined(text: Text) -> str:
-    return text if isinstance(text, str) else " | ".join(text)
+def _joined(item: Item) -> str:
+    return item.text if isinstance(item.text, str) else " | ".join(v for k, v in about(item).items() if k != "line")
 
 
 def _check_finite(item: Item, answer: Answer) -> None:
-    numbers = [answer.probability, answer.score, *(answer.embedding or ())]
+    numbers = [answer.probability, answer.score, answer.no_answer, *(answer.embedding or ())]
     if not all(number is None or math.isfinite(number) for number in numbers):
         where = "" if item.line is None else f" (line {item.line})"
         raise ModelError(
-            f"the model's answer to {_joined(item.text)[:60]!r}{where} is no finite number: its weights are damaged, "
+            f"the model's answer to {_joined(item)[:60]!r}{where} is no finite number: its weights are damaged, "
             "or too large for this --dtype; try --dtype float32"
         )

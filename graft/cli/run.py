@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
+from graft.cli.context import read_context, task_options
 from graft.cli.options import AsJson, Columns, Dtype, Encoding, MaxRejects, NoQuotes, Quiet, check_name, roles, watching
 from graft.errors import UsageError
 
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
     from graft.heads import Answer
     from graft.recipes.watch import Watch
 
-TaskName = Annotated[str, Argument(metavar="TASK", help="classify, similarity or embed.")]
+TaskName = Annotated[str, Argument(metavar="TASK", help="classify, similarity, embed or ask.")]
 Given = Annotated[
     str | None,
     Argument(metavar="TEXT | FILE | -", help="A text; a .txt, .csv, .tsv, .jsonl or .parquet file; - for stdin."),
 ]
 Model_ = Annotated[
     str | None,
-    Option("--model", metavar="REF", help="A folder, or a name on the hub; classify needs one, or --labels."),
+    Option("--model", metavar="REF", help="A folder, or a name on the hub; ask needs one; classify, too, or --labels."),
 ]
 Labels = Annotated[
     list[str] | None, Option(metavar="A,B,C", help="Choose from these names, without training (zero-shot).")
@@ -32,6 +33,15 @@ Template = Annotated[
     str | None, Option(metavar="TEXT", help='With --labels: a sentence for them; default: "This text is about {}."')
 ]
 Other = Annotated[str | None, Option("--with", metavar="TEXT", help="The text to compare with.")]
+Context = Annotated[
+    str | None, Option(metavar="TEXT | FILE | -", help="The text a question is about; all of the file.")
+]
+Number = Annotated[int | None, Option("--n", "-n", metavar="N", help="How many answers to give; default: 1.")]
+Threshold = Annotated[
+    float | None, Option(metavar="P", help="Say 'no answer' where that is more probable than P; 1: always answer.")
+]
+Stride = Annotated[int | None, Option(metavar="N", help="Tokens from one window of a long text to the next.")]
+Longest = Annotated[int | None, Option(metavar="N", help="Most tokens of an answer; default: 30.")]
 Column = Annotated[str | None, Option(metavar="NAME", help="The column of the file that holds the texts.")]
 Out = Annotated[str | None, Option(metavar="FILE", help="Write the answers to a .jsonl, .csv or .tsv file.")]
 
@@ -43,6 +53,11 @@ def run(
     labels: Labels = None,
     template: Template = None,
     other: Other = None,
+    context: Context = None,
+    n: Number = None,
+    threshold: Threshold = None,
+    stride: Stride = None,
+    longest: Longest = None,
     column: Column = None,
     columns: Columns = None,
     encoding: Encoding = None,
@@ -57,14 +72,16 @@ def run(
     check_name("task", task, "tasks")
     names = [name.strip() for word in labels or () for name in word.split(",")]
     _check_options(task, names, template, other)
+    own = {"labels": names or None, "template": template, "n": n, "threshold": threshold, "stride": stride}
+    options = task_options(task, own | {"longest": longest}, context)
     reference, chosen = model or _default_model(task, names), _columns(columns, column)
     from graft.cli import answers, texts
 
     watch = watching(quiet)
     reading = texts.Reading(
         watch=watch,
-        pairs=task == "similarity",
-        other=other,
+        task=task,
+        other=other if context is None else read_context(context, text, encoding),
         columns=chosen,
         encoding=encoding,
         max_rejects=max_rejects,
@@ -74,7 +91,6 @@ def run(
         found = texts.find(text, reading)
         if model is None:
             watch.note(f"model: {reference}, the default encoder")
-        options = {"labels": names, "template": template} if names else {}
         for items, given in _answered(task, found, reference, dtype, _visible(watch, found, out), options):
             sink.add(items, given, single=found.single)
 
@@ -87,10 +103,9 @@ def _answered(
     from graft.recipes.run import run as recipe
 
     opened = load(reference, dtype=dtype)
-    given = {name: value for name, value in options.items() if value is not None}
     with watch.bar(task, found.total or 0, "texts") as bar:
         for items in found.chunks:
-            yield items, recipe(task, [item.text for item in items], model=opened, **given)
+            yield items, recipe(task, [item.text for item in items], model=opened, **options)
             bar.advance(len(items))
 
 
@@ -107,11 +122,18 @@ def _check_options(task: str, names: list[str], template: str | None, other: str
         raise UsageError(f"--labels is for classify, not for {task}")
     if template is not None and not names:
         raise UsageError("--template goes with --labels, the names to choose from")
+    if other is not None and task == "ask":
+        raise UsageError("ask reads a question with a text: give --context TEXT|FILE instead of --with")
     if other is not None and (names or task == "embed"):
         raise UsageError(f"--with is for tasks on two texts; {'--labels' if names else task} reads one at a time")
 
 
 def _default_model(task: str, names: list[str]) -> str:
+    if task == "ask":
+        raise UsageError(
+            "ask needs a model that points at answers: give --model, a folder that `graft finetune --task ask` made, "
+            "or one published for extractive question answering"
+        )
     if task == "classify" and not names:
         raise UsageError(
             "classify needs a model: give --model DIR, one that `graft finetune` made, "

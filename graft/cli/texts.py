@@ -29,10 +29,14 @@ TABLES = (*DELIMITED, *JSON_LINES, ".parquet")
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One text to answer, and the line it came from, where it came from a file."""
+    """One text to answer, and the line it came from, where it came from a file.
+
+    `names` says what the texts of a pair are called in answers; "" leaves one out.
+    """
 
     text: Text
     line: int | None = None
+    names: tuple[str, str] = ("sentence1", "sentence2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +44,7 @@ class Reading:
     """How the texts are to be found.
 
     Attributes:
-        pairs: the task compares two texts.
+        task: what is done with the texts.
         other: a second text to put beside each.
         columns: role -> column of a table, where the names do not say.
         encoding: of files and of standard input, if not UTF-8.
@@ -50,7 +54,7 @@ class Reading:
     """
 
     watch: Watch
-    pairs: bool = False
+    task: str = ""
     other: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     encoding: str | None = None
@@ -77,12 +81,14 @@ def find(given: str | None, reading: Reading) -> Found:
     if sys.stdin is None or given is None and sys.stdin.isatty():
         raise UsageError("nothing to read: give a text, a file, or - for standard input")
     if given in (None, "-"):
+        _needs_context("standard input", reading)
         return Found(_standard_input(reading), None)
     assert given is not None
     kind = file_kind(given)
     if kind is None:
         _refuse_options_of_files(reading)
-        return Found([[Item(_beside(given, reading.other))]], 1, single=True)
+        _needs_context("ask", reading)
+        return Found([[_item(given, reading)]], 1, single=True)
     items = _lines(Path(given), reading) if kind == ".txt" else _rows(Path(given), reading)
     if not items:
         raise DataError(f"{given}: there is no text in it")
@@ -117,8 +123,10 @@ def _refuse_options_of_files(reading: Reading) -> None:
         raise UsageError(f"{options} are for files; this is a single text")
 
 
-def _beside(text: str, other: str | None) -> Text:
-    return text if other is None else (text, other)
+def _item(text: Text, reading: Reading, line: int | None = None) -> Item:
+    """A text as it is answered: with the other one, where one is given for all."""
+    given = text if reading.other is None or isinstance(text, tuple) else (text, reading.other)
+    return Item(given, line, ("question", "")) if reading.task == "ask" else Item(given, line)
 
 
 def _rows(path: Path, reading: Reading) -> list[Item]:
@@ -126,19 +134,19 @@ def _rows(path: Path, reading: Reading) -> list[Item]:
     from graft import tasks
     from graft.recipes.rows import load_rows
 
-    both = reading.pairs and reading.other is None
+    both = reading.task in ("similarity", "ask") and reading.other is None
+    questions = {"text": "question"} if reading.task == "ask" and not both else {}
     loaded = load_rows(
-        tasks.find("similarity" if both else "classify"),
+        tasks.find(reading.task if both else "classify"),
         path,
-        columns=reading.columns,
+        columns={**questions, **reading.columns},
         encoding=reading.encoding,
         max_rejects=reading.max_rejects,
         quotes=reading.quotes,
         labelled=False,
         watch=reading.watch,
     )
-    texts = ((text, row.line) for row in loaded.rows for text in row.inputs)
-    return [Item(text if isinstance(text, tuple) else _beside(text, reading.other), line) for text, line in texts]
+    return [_item(text, reading, row.line) for row in loaded.rows for text in row.inputs]
 
 
 def _lines(path: Path, reading: Reading) -> list[Item]:
@@ -146,14 +154,22 @@ def _lines(path: Path, reading: Reading) -> list[Item]:
     if reading.columns or reading.max_rejects or not reading.quotes:
         options = "--column, --columns, --max-rejects and --no-quotes"
         raise UsageError(f"{path}: a text file has no columns; leave out {options}")
+    _needs_context(str(path), reading)
     packing = path.suffix.lower() if path.suffix.lower() in PACKINGS else ""
     with unchanged(path):
         _, texts = decoded(path, packing, reading.encoding)
         lines = list(split(path, texts))
     numbered = ((number, line.rstrip("\r")) for number, line in enumerate(lines, 1) if line.strip())
-    items = [Item(_beside(line, reading.other), number) for number, line in numbered]
+    items = [_item(line, reading, number) for number, line in numbered]
     reading.watch.note(f"{path}: {len(lines):,} lines, each a text{_blank(len(lines) - len(items))}")
     return items
+
+
+def _needs_context(what: str, reading: Reading) -> None:
+    if reading.task == "ask" and reading.other is None:
+        raise UsageError(
+            f"{what}: no text to look for answers in; give --context TEXT|FILE, or a table of questions and contexts"
+        )
 
 
 def _blank(count: int) -> str:
@@ -165,7 +181,7 @@ def _standard_input(reading: Reading) -> Iterator[list[Item]]:
     number = blank = 0
     for lines in _arriving(reading.encoding or "utf-8-sig"):
         numbered = ((place, line.rstrip("\r")) for place, line in enumerate(lines, number + 1) if line.strip())
-        items = [Item(_beside(line, reading.other), place) for place, line in numbered]
+        items = [_item(line, reading, place) for place, line in numbered]
         number, blank = number + len(lines), blank + len(lines) - len(items)
         if items:
             yield items

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -119,9 +119,10 @@ def adapt(model: Model, task: Task, rows: Sequence[Row], plan: Plan, watch: Watc
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         model.graft(task.head, **task.learn(rows))
-        examples, cut = task.examples(model, rows)
+        tuning, learned = _answering(model, task, rows, plan)
+        examples, cut = task.examples(model, learned)
         _weigh(model, examples, plan)
-        done = Adapted(rows=len(rows), truncated_tokens=cut)
+        done = Adapted(rows=len(learned), truncated_tokens=cut)
         began = time.perf_counter()
         if isinstance(strategy, Solver):
             seen = _solve(model, examples, strategy, plan, dtype, done, watch)
@@ -130,7 +131,31 @@ def adapt(model: Model, task: Task, rows: Sequence[Row], plan: Plan, watch: Watc
         done.seconds = time.perf_counter() - began
         done.rows_per_second = seen / done.seconds
     model.eval()
+    if tuning:
+        with computing(model, dtype):
+            found = task.tune(model, tuning)
+        done.found = {**done.found, **found}
+        _keep(model, found)
     return done
+
+
+def _answering(model: Model, task: Task, rows: Sequence[Row], plan: Plan) -> tuple[list[Row], Sequence[Row]]:
+    """Settle what the model's answers depend on; rows to tune what is left open, and those to learn from.
+
+    With patience, `_learn` sets the same rows aside.
+    """
+    settled = {**task.answering(rows), **model.settings.answering}
+    _keep(model, {name: value for name, value in settled.items() if value is not None})
+    if all(value is not None for value in settled.values()):
+        return [], rows
+    others, tuning = held_out(rows, DEV_SHARE, plan.seed)
+    if not others or not tuning:
+        raise DataError(f"{len(rows)} rows are too few to set some aside for {', '.join(settled)}; give more rows")
+    return tuning, rows if plan.patience is not None else others
+
+
+def _keep(model: Model, values: Mapping[str, Any]) -> None:
+    model.settings = replace(model.settings, answering={**model.settings.answering, **values})
 
 
 def _weigh(model: Model, examples: Sequence[Example], plan: Plan) -> None:

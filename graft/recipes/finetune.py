@@ -284,4 +284,5 @@ def _settings(model: Model, job: Task, record: Mapping[str, Any], loaded: Loaded
     kept = ("strategy", "model", "trained_on", "plan", "epochs", "found")
     made = {key: record[key] for key in kept} | {"data": loaded.path.name, "fingerprint": loaded.fingerprint}
     made["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return Settings(task=job.name, limit=model.settings.limit, overflow=model.settings.overflow, made=made)
+    own = model.settings
+    return Settings(task=job.name, limit=own.limit, overflow=own.overflow, made=made, answering=own.answering)

@@ -117,7 +117,7 @@ def naming(path: str | Path) -> Iterator[None]:
 
 
 def _inputs(task: Task) -> set[str]:
-    return {role.name for role in task.roles} - {"label", "score"}
+    return {role.name for role in task.roles} - {"label", "score", "answer", "answer_start", "is_impossible"}
 
 
 def _sides(table: Table, rows: Sequence[Row], split: str | None) -> list[str] | None:

@@ -120,6 +120,7 @@ def _card(run: Run) -> Card:
     head, plan = run.model.head, run.record["plan"]
     opens = isinstance(head, Classify | Regress)
     pair = isinstance(run.test[0].inputs[0], tuple) if run.test else False
+    overflow = run.model.settings.overflow
     return Card(
         name=run.name,
         task=run.job.name,
@@ -136,7 +137,7 @@ def _card(run: Run) -> Card:
         python='model(("A text", "Another text"))' if pair else "",
         license=hub.licence(run.model.folder) or "",
         max_tokens=run.model.limit,
-        overflow=run.model.settings.overflow,
+        overflow="window" if run.job.windows and overflow == "truncate" else overflow,
         opens_in="transformers" if opens else "",
         notes=run.findings.lines(),
     )

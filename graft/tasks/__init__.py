@@ -67,6 +67,7 @@ class Task:
         roles: the columns it reads.
         primary: the metric that decides between models.
         options: what `answer` can be told.
+        windows: whether longer inputs are read in overlapping windows instead of being cut.
     """
 
     name = ""
@@ -74,6 +75,7 @@ class Task:
     roles: tuple[Role, ...] = ()
     primary = ""
     options: tuple[str, ...] = ()
+    windows = False
 
     def read(self, table: Table, columns: Mapping[str, str]) -> tuple[list[Row], list[Reject]]:
         """Rows with a usable input and target, and those without."""
@@ -81,6 +83,17 @@ class Task:
 
     def learn(self, rows: Sequence[Row]) -> dict[str, Any]:
         """What the head must know of the training rows (label names)."""
+        return {}
+
+    def answering(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """What is kept with a model that learned from these rows, for its answers to depend on (`Settings.answering`).
+
+        None stands for what `tune` finds on rows that are set aside for it.
+        """
+        return {}
+
+    def tune(self, model: Model, rows: Sequence[Row]) -> dict[str, Any]:
+        """The values left open by `answering`, found on rows the model did not learn from."""
         return {}
 
     def target(self, row: Row, head: Head) -> Tensor:
