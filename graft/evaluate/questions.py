@@ -116,10 +116,10 @@ def best_threshold(none: Sequence[float], given: Sequence[str], right: Sequence[
     answered = np.array([f1(given[row], right[row]) for row in order])
     silent = np.array([f1("", right[row]) for row in order])
     totals = np.concatenate([[0.0], answered.cumsum()]) + silent.sum() - np.concatenate([[0.0], silent.cumsum()])
-    edges = np.concatenate([[0.0], chances, [1.0]])
+    edges = np.concatenate([[0.0], chances, [np.nextafter(1.0, 2.0)]])  # beyond 1 lies: always to answer
     apart = np.diff(edges) > 0  # rows of the same probability cannot be parted
     best = np.flatnonzero(apart & (totals >= totals[apart].max() - 1e-9))
-    middles = (edges[best] + edges[best + 1]) / 2
+    middles = np.minimum((edges[best] + edges[best + 1]) / 2, 1.0)
     return float(middles[np.abs(middles - 0.5).argmin()])
 
 

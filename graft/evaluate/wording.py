@@ -81,7 +81,7 @@ def around(text: str, start: int, end: int, width: int = 100, marks: tuple[str, 
     left, right, cut = marks
     before, after = text[max(0, start - width) : start], text[end : end + width]
     if start > width:
-        before = cut + (before.partition(" ")[2] or before)
+        before = cut + (before.partition(" ")[2] if " " in before else before)
     if end + width < len(text):
-        after = (after.rpartition(" ")[0] or after) + cut
+        after = (after.rpartition(" ")[0] if " " in after else after) + cut
     return f"{before}{left}{text[start:end]}{right}{after}"

@@ -148,10 +148,15 @@ def _answering(model: Model, task: Task, rows: Sequence[Row], plan: Plan) -> tup
     _keep(model, {name: value for name, value in settled.items() if value is not None})
     if all(value is not None for value in settled.values()):
         return [], rows
-    others, tuning = held_out(rows, DEV_SHARE, plan.seed)
+    others, tuning = development(rows, plan)
     if not others or not tuning:
         raise DataError(f"{len(rows)} rows are too few to set some aside for {', '.join(settled)}; give more rows")
     return tuning, rows if plan.patience is not None else others
+
+
+def development(rows: Sequence[Row], plan: Plan) -> tuple[list[Row], list[Row]]:
+    """Rows to learn from, and rows set aside: by another hash than that of the test rows, which may be gone already."""
+    return held_out(rows, DEV_SHARE, plan.seed + 1)
 
 
 def _keep(model: Model, values: Mapping[str, Any]) -> None:
@@ -215,7 +220,7 @@ def _learn(
     """Train step by step; with patience, keep the weights that did best on the rows set aside."""
     dev_rows: list[Row] = []
     if plan.patience is not None:
-        _, dev_rows = held_out(rows, DEV_SHARE, plan.seed)
+        _, dev_rows = development(rows, plan)
         aside = {row.line for row in dev_rows}
         examples = [example for example in examples if example.line not in aside]
         if not dev_rows or not examples:
