@@ -22,8 +22,8 @@ from graft.cli.options import (
 )
 from graft.cli.output import write, write_json, write_metrics
 
-Data = Annotated[str, Argument(metavar="DATA", help="csv, tsv, jsonl (also .gz, .xz) or parquet.")]
-TaskName = Annotated[str, Option(metavar="TASK", help="classify, similarity or embed.")]
+Data = Annotated[str, Argument(metavar="DATA", help="csv, tsv, jsonl, SQuAD's json (also .gz, .xz) or parquet.")]
+TaskName = Annotated[str, Option(metavar="TASK", help="classify, similarity, embed or ask.")]
 Base = Annotated[
     str | None,
     Option(metavar="REF", help="A folder, or a name on the hub; default: sentence-transformers/all-MiniLM-L6-v2."),

@@ -78,8 +78,8 @@ def finetune(
     """Adapt a pretrained model to a file of rows, measure it on rows held out, and save it.
 
     Args:
-        data: csv, tsv, jsonl (plain, .gz, .xz) or parquet with the task's columns.
-        task: "classify", "similarity" or "embed".
+        data: csv, tsv, jsonl, SQuAD's json (plain, .gz, .xz) or parquet with the task's columns.
+        task: "classify", "similarity", "embed" or "ask".
         model: a folder, a name on the hub, or a loaded model (which is left as it is).
         strategy: "probe" (seconds) or "full" (best).
         eval: a file to measure on. Without it: the rows whose column `split` says test, else a fifth set aside by hash.
@@ -185,7 +185,8 @@ def _finetune(live: Model, base: str, rows: _Rows, plan: Plan, source: _Source) 
         )
         live.save(source.out, run_files(run))
         watch.note(
-            f"saved to {source.out}: look at report.html there; `graft run {job.name} TEXT --model {source.out}`"
+            f"saved to {source.out}: look at report.html there; "
+            f"`graft run {job.name} {job.shell or 'TEXT'} --model {source.out}`"
         )
     return Finetuned(
         model=live,

@@ -27,13 +27,14 @@ def run(
     """Do a task on texts.
 
     Args:
-        task: "classify", "similarity" or "embed".
-        texts: the texts; for similarity pairs of texts.
+        task: "classify", "similarity", "embed" or "ask".
+        texts: the texts; for similarity pairs of texts, for ask pairs of a question and a text.
         model: a folder, a name, or a loaded model.
         dtype: what to compute in.
         watch: where progress goes; silent by default.
         **options: the task's own; for classify `labels`, names to choose from with a model that has none of its own
-            (zero-shot), and `template`, the sentence a name is put into for that.
+            (zero-shot), and `template`, the sentence a name is put into for that; for ask `n`, `threshold`, `stride`
+            and `longest` (see graft.tasks.ask.Rules).
 
     Returns:
         One answer for each text, in order.

@@ -68,6 +68,8 @@ class Task:
         primary: the metric that decides between models.
         options: what `answer` can be told.
         windows: whether longer inputs are read in overlapping windows instead of being cut.
+        shell: what follows `graft run TASK` in examples, where that is not one text.
+        python: the line of Python that asks `model`, likewise.
     """
 
     name = ""
@@ -76,6 +78,8 @@ class Task:
     primary = ""
     options: tuple[str, ...] = ()
     windows = False
+    shell = ""
+    python = ""
 
     def read(self, table: Table, columns: Mapping[str, str]) -> tuple[list[Row], list[Reject]]:
         """Rows with a usable input and target, and those without."""

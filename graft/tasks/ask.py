@@ -77,6 +77,8 @@ class AskTask(Task):
     primary = "f1"
     options = ("n", "threshold", "stride", "longest")
     windows = True
+    shell = "'When does the season start?' --context text.txt"
+    python = 'graft.run("ask", [("When does the season start?", open("text.txt").read())], model=model)'
     roles = (
         Role(name="question", aliases=("query",)),
         Role(name="context", aliases=("passage", "paragraph", "document", "text")),

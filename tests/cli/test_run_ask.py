@@ -100,7 +100,7 @@ def test_answers_in_a_table_have_every_column_also_without_an_answer(ask: Run, t
     for threshold, empty in (("0", True), ("1", False)):
         done = ask(path, "--out", out, "--threshold", threshold, "-n", "2")
         assert "2 answers written" in done.err
-        rows = list(csv.DictReader(out.open(encoding="utf-8")))
+        rows = list(csv.DictReader(out.read_text(encoding="utf-8").splitlines()))
         assert [row["question"] for row in rows] == ["who", "what"]
         assert {(row["start"] == "") is empty for row in rows} == {True}
         assert "alternatives" not in rows[0]
