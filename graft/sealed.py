@@ -47,6 +47,7 @@ class Settings:
         made: how it came to be: strategy, base model, data fingerprint, seed, versions.
         golden: inputs and outputs to replay.
         base: of an adapter: `reference` and `sha256` of the model whose frozen weights it needs.
+        answering: what the task's answers depend on beside the weights, by name (a threshold).
     """
 
     task: str | None = None
@@ -58,6 +59,7 @@ class Settings:
     made: dict[str, Any] = field(default_factory=dict)
     golden: Golden | None = None
     base: dict[str, str] | None = None
+    answering: dict[str, Any] = field(default_factory=dict)
 
 
 def read(folder: Path) -> Settings:
@@ -84,6 +86,7 @@ def read(folder: Path) -> Settings:
             made=dict(content.get("made", {})),
             golden=_golden(golden) if golden else None,
             base=content.get("base"),
+            answering=dict(content.get("answering", {})),
         )
         _check(settings)
     except (LookupError, TypeError, ValueError, OverflowError) as error:

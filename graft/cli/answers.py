@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from graft.cli import asked
 from graft.cli.output import as_json as json_line
 from graft.cli.output import bar, one_line, shortened, write, write_columns, write_json
 from graft.errors import ModelError, UsageError, nearest
 from graft.files import replacing
 
 if TYPE_CHECKING:
-    from graft.cli.texts import Item, Text
+    from graft.cli.texts import Item
     from graft.heads import Answer, Entity
     from graft.recipes.watch import Watch
 
@@ -75,14 +76,17 @@ class Plain(Json):
     def one(self, item: Item, answer: Answer, single: bool) -> None:
         """Print one answer."""
         if answer.entities is not None:
-            line = marked(joined(item.text), answer.entities)
+            line = marked(joined(item), answer.entities)
             write(one_line(line) if single else shortened(line))
             if single:
                 write_columns([[one_line(one.text), one.label, f"{one.score:.3f}"] for one in answer.entities])
             return
+        if single and answer.no_answer is not None:
+            asked.show(str(item.text[1]), answer)
+            return
         if not single or answer.probabilities is None:
             line = brief(answer)
-            write(line if single else f"{line}  {shortened(joined(item.text), len(line) + 2)}")
+            write(line if single else f"{line}  {shortened(joined(item), len(line) + 2)}")
             return
         if answer.labels is not None:
             write(f"labels: {', '.join(map(one_line, answer.labels)) or 'none'}")
@@ -115,7 +119,7 @@ class Cells(Lines):
     def one(self, item: Item, answer: Answer, single: bool) -> None:
         """Write one row, and before the first the column names."""
         row = {**about(item), **fields(answer)}
-        for name in ("probabilities", "tagged"):
+        for name in ("probabilities", "tagged", "alternatives"):
             row.pop(name, None)
         if "entities" in row:
             row["entities"] = json_line(row["entities"])
@@ -167,8 +171,8 @@ def about(item: Item) -> dict[str, Any]:
         asked = {"question": item.text} if isinstance(item.text, str) else dict(zip(PARTS, item.text, strict=True))
         return {**line, **asked}
     if isinstance(item.text, tuple):
-        return {**line, "sentence1": item.text[0], "sentence2": item.text[1]}
-    return {**line, "text": joined(item.text)}
+        return {**line, **{name: text for name, text in zip(item.names, item.text, strict=True) if name}}
+    return {**line, "text": item.text if isinstance(item.text, str) else " ".join(item.text)}
 
 
 def fields(answer: Answer) -> dict[str, Any]:
@@ -185,6 +189,8 @@ def brief(answer: Answer) -> str:
         return one_line(answer.text)
     if answer.embedding is not None:
         return " ".join(f"{value:.6g}" for value in answer.embedding)
+    if answer.no_answer is not None:
+        return asked.brief(answer)
     if answer.score is not None:
         return f"{answer.score:.4f}"
     names = [answer.label or ""] if answer.labels is None else answer.labels
@@ -206,16 +212,16 @@ def marked(text: str, entities: Sequence[Entity]) -> str:
     return "".join(parts) + text[place:]
 
 
-def joined(text: Text) -> str:
+def joined(item: Item) -> str:
     """A pair, or words, as one text."""
-    return text if isinstance(text, str) else (" | " if isinstance(text, tuple) else " ").join(text)
+    return " | ".join(value for name, value in about(item).items() if name != "line")
 
 
 def _check_finite(item: Item, answer: Answer) -> None:
-    numbers = [answer.probability, answer.score, *(answer.embedding or ())]
+    numbers = [answer.probability, answer.score, answer.no_answer, *(answer.embedding or ())]
     if not all(number is None or math.isfinite(number) for number in numbers):
         where = "" if item.line is None else f" (line {item.line})"
         raise ModelError(
-            f"the model's answer to {joined(item.text)[:60]!r}{where} is no finite number: its weights are damaged, "
+            f"the model's answer to {joined(item)[:60]!r}{where} is no finite number: its weights are damaged, "
             "or too large for this --dtype; try --dtype float32"
         )

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from graft.recipes.evaluate import Evaluation
 
 Reference = Annotated[str, Argument(metavar="MODEL", help="A folder, or a name on the hub.")]
-Data = Annotated[str, Argument(metavar="DATA", help="csv, tsv, jsonl, CoNLL .txt (also .gz, .xz) or parquet.")]
+Data = Annotated[
+    str, Argument(metavar="DATA", help="csv, tsv, jsonl, CoNLL .txt, SQuAD's json (also .gz, .xz) or parquet.")
+]
 TaskName = Annotated[str | None, Option(metavar="TASK", help="Where the model does not say.")]
 Report = Annotated[str | None, Option(metavar="FILE.html", help="Also write a page to look at: plots, worst mistakes.")]
 

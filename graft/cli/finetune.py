@@ -22,9 +22,11 @@ from graft.cli.options import (
 )
 from graft.cli.output import write, write_json, write_metrics
 
-Data = Annotated[str, Argument(metavar="DATA", help="csv, tsv, jsonl, CoNLL .txt (also .gz, .xz) or parquet.")]
+Data = Annotated[
+    str, Argument(metavar="DATA", help="csv, tsv, jsonl, CoNLL .txt, SQuAD's json (also .gz, .xz) or parquet.")
+]
 TaskName = Annotated[
-    str, Option(metavar="TASK", help="classify, pair, choice, similarity, embed, tag, summarize or translate.")
+    str, Option(metavar="TASK", help="classify, pair, choice, similarity, embed, tag, ask, summarize or translate.")
 ]
 Base = Annotated[
     str | None,

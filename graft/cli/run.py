@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
+from graft.cli.context import read_context, task_options
 from graft.cli.options import AsJson, Columns, Dtype, Encoding, MaxRejects, NoQuotes, Quiet, check_name, roles, watching
 from graft.errors import UsageError
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from graft.recipes.watch import Watch
 
 TaskName = Annotated[
-    str, Argument(metavar="TASK", help="classify, pair, choice, similarity, embed, tag, summarize or translate.")
+    str, Argument(metavar="TASK", help="classify, pair, choice, similarity, embed, tag, ask, summarize or translate.")
 ]
 Given = Annotated[
     str | None,
@@ -25,7 +26,11 @@ Given = Annotated[
 ]
 Model_ = Annotated[
     str | None,
-    Option("--model", metavar="REF", help="A folder, or a name on the hub; tag needs one; classify, too, or --labels."),
+    Option(
+        "--model",
+        metavar="REF",
+        help="A folder, or a name on the hub; most tasks need one; classify, too, or --labels.",
+    ),
 ]
 Labels = Annotated[
     list[str] | None, Option(metavar="A,B,C", help="Choose from these names, without training (zero-shot).")
@@ -34,8 +39,16 @@ Template = Annotated[
     str | None, Option(metavar="TEXT", help='With --labels: a sentence for them; default: "This text is about {}."')
 ]
 Other = Annotated[str | None, Option("--with", metavar="TEXT", help="The text to compare with.")]
-Context = Annotated[str | None, Option(metavar="TEXT", help="For choice: what the question is about.")]
+Context = Annotated[
+    str | None, Option(metavar="TEXT | FILE | -", help="The text a question is about; all of the file.")
+]
 Choices = Annotated[str | None, Option(metavar="A|B|C", help="For choice: the choices, with | between.")]
+Number = Annotated[int | None, Option("--n", "-n", metavar="N", help="How many answers to give; default: 1.")]
+Threshold = Annotated[
+    float | None, Option(metavar="P", help="Say 'no answer' where that is more probable than P; 1: always answer.")
+]
+Stride = Annotated[int | None, Option(metavar="N", help="Tokens from one window of a long text to the next.")]
+Longest = Annotated[int | None, Option(metavar="N", help="Most tokens of an answer; default: 30.")]
 Column = Annotated[str | None, Option(metavar="NAME", help="The column of the file that holds the texts.")]
 Out = Annotated[str | None, Option(metavar="FILE", help="Write the answers to a .jsonl, .csv or .tsv file.")]
 
@@ -49,6 +62,10 @@ def run(
     other: Other = None,
     context: Context = None,
     choices: Choices = None,
+    n: Number = None,
+    threshold: Threshold = None,
+    stride: Stride = None,
+    longest: Longest = None,
     column: Column = None,
     columns: Columns = None,
     encoding: Encoding = None,
@@ -62,7 +79,9 @@ def run(
     """Do a task on texts: one, a file of them, or standard input."""
     check_name("task", task, "tasks")
     names = [name.strip() for word in labels or () for name in word.split(",")]
-    _check_options(task, names, template, other, context, choices)
+    _check_options(task, names, template, other, choices)
+    own = {"labels": names or None, "template": template, "n": n, "threshold": threshold, "stride": stride}
+    options = task_options(task, own | {"longest": longest}, context)
     reference, chosen = model or _default_model(task, names), _columns(columns, column)
     from graft.cli import answers, texts
 
@@ -70,7 +89,7 @@ def run(
     reading = texts.Reading(
         watch=watch,
         task=task,
-        other=other if context is None else context,
+        other=other if context is None else read_context(context, text, encoding),
         choices=tuple(choice.strip() for choice in choices.split("|")) if choices is not None else (),
         columns=chosen,
         encoding=encoding,
@@ -81,7 +100,6 @@ def run(
         found = texts.find(text, reading)
         if model is None:
             watch.note(f"model: {reference}, the default encoder")
-        options = {"labels": names, "template": template} if names else {}
         for items, given in _answered(task, found, reference, dtype, _visible(watch, found, out), options):
             sink.add(items, given, single=found.single)
 
@@ -94,11 +112,10 @@ def _answered(
     from graft.recipes.run import run as recipe
 
     opened = load(reference, dtype=dtype)
-    given = {name: value for name, value in options.items() if value is not None}
     with watch.bar(task, found.total or 0, "texts") as bar:
         for items in found.chunks:
             own: dict[str, Any] = {"choices": [item.choices for item in items]} if task == "choice" else {}
-            yield items, recipe(task, [item.text for item in items], model=opened, **given, **own)
+            yield items, recipe(task, [item.text for item in items], model=opened, **options, **own)
             bar.advance(len(items))
 
 
@@ -110,20 +127,25 @@ def _visible(watch: Watch, found: Found, out: str | None) -> Watch:
     return watch if clear else Watch(quiet=True)
 
 
-def _check_options(
-    task: str, names: list[str], template: str | None, other: str | None, context: str | None, choices: str | None
-) -> None:
-    if task != "choice" and (context is not None or choices is not None):
-        raise UsageError(f"--context and --choices are for choice, not for {task}")
+def _check_options(task: str, names: list[str], template: str | None, other: str | None, choices: str | None) -> None:
+    if task != "choice" and choices is not None:
+        raise UsageError(f"--choices is for choice, not for {task}")
     if names and task != "classify":
         raise UsageError(f"--labels is for classify, not for {task}")
     if template is not None and not names:
         raise UsageError("--template goes with --labels, the names to choose from")
-    if other is not None and (names or task in ("embed", "choice", "tag")):
+    if other is not None and task == "ask":
+        raise UsageError("ask reads a question with a text: give --context TEXT|FILE instead of --with")
+    if other is not None and (names or task in ("embed", "choice", "tag", "summarize", "translate")):
         raise UsageError(f"--with is for tasks on two texts; {'--labels' if names else task} reads one at a time")
 
 
 def _default_model(task: str, names: list[str]) -> str:
+    if task == "ask":
+        raise UsageError(
+            "ask needs a model that points at answers: give --model, a folder that `graft finetune --task ask` made, "
+            "or one published for extractive question answering"
+        )
     if task in ("classify", "pair", "choice") and not names:
         names_too = "or --labels a,b,c to choose from these names without training"
         raise UsageError(

@@ -24,16 +24,22 @@ Text: TypeAlias = str | tuple[str, str] | list[str]
 CHUNK = 512
 """Texts of a file answered at a time: enough to be fast, few enough to show the first answers soon."""
 
+PAIR = ("sentence1", "sentence2")
 BLOCK = 2**16
 TABLES = (*DELIMITED, *JSON_LINES, ".parquet", ".conll")
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One text to answer, the line it came from, where it came from a file, and what there is to choose from."""
+    """One text to answer, and the line it came from, where it came from a file.
+
+    `names` says what the texts of a pair are called in answers; "" leaves one out. `choices` are what a question gives
+    to choose from.
+    """
 
     text: Text
     line: int | None = None
+    names: tuple[str, str] = PAIR
     choices: tuple[str, ...] = ()
 
 
@@ -42,7 +48,7 @@ class Reading:
     """How the texts are to be found.
 
     Attributes:
-        task: whose columns a table has.
+        task: what is done with the texts.
         other: a second text to put beside each.
         choices: what each text, a question, gives to choose from.
         columns: role -> column of a table, where the names do not say.
@@ -53,7 +59,7 @@ class Reading:
     """
 
     watch: Watch
-    task: str = "classify"
+    task: str = ""
     other: str | None = None
     choices: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -81,12 +87,14 @@ def find(given: str | None, reading: Reading) -> Found:
     if sys.stdin is None or given is None and sys.stdin.isatty():
         raise UsageError("nothing to read: give a text, a file, or - for standard input")
     if given in (None, "-"):
+        _needs_context("standard input", reading)
         return Found(_standard_input(reading), None)
     assert given is not None
     kind = file_kind(given)
     if kind is None:
         _refuse_options_of_files(reading)
-        return Found([[_item(given, None, reading)]], 1, single=True)
+        _needs_context("ask", reading)
+        return Found([[_item(given, reading)]], 1, single=True)
     items = _lines(Path(given), reading) if kind == ".txt" else _rows(Path(given), reading)
     if not items:
         raise DataError(f"{given}: there is no text in it")
@@ -121,8 +129,11 @@ def _refuse_options_of_files(reading: Reading) -> None:
         raise UsageError(f"{options} are for files; this is a single text")
 
 
-def _item(text: str, line: int | None, reading: Reading) -> Item:
-    return Item(text if reading.other is None else (text, reading.other), line, reading.choices)
+def _item(text: Text, reading: Reading, line: int | None = None) -> Item:
+    """A text as it is answered: with the other one, where one is given for all."""
+    given = (text, reading.other) if isinstance(text, str) and reading.other is not None else text
+    names = ("question", "") if reading.task == "ask" else PAIR
+    return Item(given, line, names, reading.choices)
 
 
 def _rows(path: Path, reading: Reading) -> list[Item]:
@@ -136,14 +147,15 @@ def _rows(path: Path, reading: Reading) -> list[Item]:
 
     if reading.task == "choice" and (reading.choices or reading.other is not None):
         raise UsageError(f"{path}: choices and contexts of a table are columns; leave --choices and --context out")
+    questions = {"text": "question"} if reading.task == "ask" and reading.other is not None else {}
     words = reading.task == "tag" and (".conll" in path.suffixes or "tokens" in reading.columns)
-    alone = reading.task not in ("similarity", "pair", "choice") or (
+    alone = reading.task not in ("similarity", "pair", "choice", "ask") or (
         reading.task != "choice" and reading.other is not None
     )
     loaded = load_rows(
         tasks.find("tag" if words else "classify" if alone else reading.task),
         path,
-        columns=reading.columns,
+        columns={**questions, **reading.columns},
         encoding=reading.encoding,
         max_rejects=reading.max_rejects,
         quotes=reading.quotes,
@@ -152,8 +164,7 @@ def _rows(path: Path, reading: Reading) -> list[Item]:
     )
     if words:
         return [Item([str(word) for word in row.inputs], row.line) for row in loaded.rows]
-    texts = ((text, row.line) for row in loaded.rows for text in row.inputs)
-    return [Item(text, line) if isinstance(text, tuple) else _item(text, line, reading) for text, line in texts]
+    return [_item(text, reading, row.line) for row in loaded.rows for text in row.inputs]
 
 
 def _lines(path: Path, reading: Reading) -> list[Item]:
@@ -161,14 +172,22 @@ def _lines(path: Path, reading: Reading) -> list[Item]:
     if reading.columns or reading.max_rejects or not reading.quotes:
         options = "--column, --columns, --max-rejects and --no-quotes"
         raise UsageError(f"{path}: a text file has no columns; leave out {options}")
+    _needs_context(str(path), reading)
     packing = path.suffix.lower() if path.suffix.lower() in PACKINGS else ""
     with unchanged(path):
         _, texts = decoded(path, packing, reading.encoding)
         lines = list(split(path, texts))
     numbered = ((number, line.rstrip("\r")) for number, line in enumerate(lines, 1) if line.strip())
-    items = [_item(line, number, reading) for number, line in numbered]
+    items = [_item(line, reading, number) for number, line in numbered]
     reading.watch.note(f"{path}: {len(lines):,} lines, each a text{_blank(len(lines) - len(items))}")
     return items
+
+
+def _needs_context(what: str, reading: Reading) -> None:
+    if reading.task == "ask" and reading.other is None:
+        raise UsageError(
+            f"{what}: no text to look for answers in; give --context TEXT|FILE, or a table of questions and contexts"
+        )
 
 
 def _blank(count: int) -> str:
@@ -180,7 +199,7 @@ def _standard_input(reading: Reading) -> Iterator[list[Item]]:
     number = blank = 0
     for lines in _arriving(reading.encoding or "utf-8-sig"):
         numbered = ((place, line.rstrip("\r")) for place, line in enumerate(lines, number + 1) if line.strip())
-        items = [_item(line, place, reading) for place, line in numbered]
+        items = [_item(line, reading, place) for place, line in numbered]
         number, blank = number + len(lines), blank + len(lines) - len(items)
         if items:
             yield items

@@ -47,7 +47,7 @@ def parse(path: Path, texts: Iterator[str]) -> Table:
                 f"{path}: JSON spread over many lines; {_EXPECTED}. To convert a list: jq -c '.[]' {path.name}"
             )
         try:
-            row = _row(line)
+            row = strict(line)
             columns.accept(row, number)
         except ValueError as error:
             table.rejected.append(Reject(line=number, reason=str(error), text=line.rstrip("\r"), file=str(path)))
@@ -89,16 +89,21 @@ class _Columns:
         self.shapes.add(shape)
 
 
-def _row(line: str) -> dict[str, Any]:
+def strict(line: str, expected: str = _EXPECTED) -> dict[str, Any]:
+    """One JSON object from text that holds nothing else.
+
+    Raises:
+        ValueError: saying what is wrong, and what was expected.
+    """
     _check_depth(line)
     try:
         row = _DECODER.decode(line)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
-            raise ValueError(f"something follows the first value, at character {error.pos + 1}; {_EXPECTED}") from error
-        raise ValueError(f"not valid JSON: {error.msg}, at character {error.pos + 1}; {_EXPECTED}") from error
+            raise ValueError(f"something follows the first value, at character {error.pos + 1}; {expected}") from error
+        raise ValueError(f"not valid JSON: {error.msg}, at character {error.pos + 1}; {expected}") from error
     if not isinstance(row, dict):
-        raise ValueError(f"{_KIND.get(type(row), 'null')}; {_EXPECTED}")
+        raise ValueError(f"{_KIND.get(type(row), 'null')}; {expected}")
     if len(row) > COLUMNS:
         raise ValueError(f"{len(row):,} keys; at most {COLUMNS:,} columns are read")
     if "\\u" in line:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 import stat
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
-from graft.data import conll, delimited, jsonl
+from graft.data import conll, delimited, jsonl, squad
 from graft.data.lines import PACKINGS, decoded, unchanged
 from graft.data.table import Reject, RejectedRows, Table, refuse, write_rejects
 from graft.errors import DataError, UsageError
@@ -18,13 +18,13 @@ DELIMITED = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 CONLL = (".conll", ".txt")
 _FORMATS = (
-    ".csv, .tsv, .jsonl, .ndjson or .json (one object per line), .conll or .txt (a word and its tag on each line), "
-    "each also with .gz or .xz added, and .parquet"
+    ".csv, .tsv, .jsonl, .ndjson or .json (one object per line, or SQuAD's), .conll or .txt (a word and its tag on "
+    "each line), each also with .gz or .xz added, and .parquet"
 )
 
 
 def read(path: str | Path, *, encoding: str | None = None, max_rejects: int = 0, quotes: bool = True) -> Table:
-    """Read a file of rows: csv, tsv, JSON lines, CoNLL (plain, gzip or xz) or parquet, told by its name.
+    """Read a file of rows: csv, tsv, JSON lines, SQuAD's JSON, CoNLL (plain, gzip, xz) or parquet, told by its name.
 
     The delimiter of csv and tsv is found from the header line. Text is UTF-8 unless a byte order mark or ``encoding``
     says otherwise. "NA", "null" and empty text stay text.
@@ -65,7 +65,14 @@ def _parse(path: Path, kind: str, packing: str, encoding: str | None, quotes: bo
     _, texts = decoded(path, packing, encoding)
     if kind in DELIMITED:
         return delimited.parse(path, texts, usual=DELIMITED[kind], quotes=quotes)
-    return conll.parse(path, texts) if kind in CONLL else jsonl.parse(path, texts)
+    if kind in CONLL:
+        return conll.parse(path, texts)
+    if kind == ".json":
+        first = next(texts, "")
+        texts = chain([first], texts)
+        if squad.begins(first):
+            return squad.parse(path, texts)
+    return jsonl.parse(path, texts)
 
 
 def _check_there(path: Path) -> None:

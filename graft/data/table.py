@@ -23,7 +23,8 @@ class Reject:
     """A row that cannot be used, and why.
 
     Attributes:
-        line: 1-based line of the (decompressed) file on which the row starts; the row's number for parquet.
+        line: 1-based line of the (decompressed) file on which the row starts; the row's number for parquet and
+            SQuAD's JSON.
         reason: what is wrong with it.
         text: how the row starts, at most 200 characters.
         file: the file it came from; the readers fill it in.

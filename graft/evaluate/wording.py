@@ -9,6 +9,9 @@ NAMES = {
     "macro_f1": "Macro F1",
     "micro_f1": "Micro F1",
     "exact_match": "Exact match",
+    "has_answer_exact_match": "Exact match, questions with an answer",
+    "has_answer_f1": "F1, questions with an answer",
+    "no_answer_accuracy": "Accuracy, questions without an answer",
     "balanced_accuracy": "Balanced accuracy",
     "matthews": "Matthews correlation",
     "nll": "Negative log-likelihood",
@@ -69,3 +72,18 @@ def printable(text: str) -> str:
     visible = "".join(chr(0x2400 + ord(c)) if ord(c) < 32 and c not in "\t\n" else c for c in lines)
     visible = re.sub("[\x7f-\x9f\ufffe\uffff]", "\ufffd", visible)
     return visible.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def around(text: str, start: int, end: int, width: int = 100, marks: tuple[str, str, str] = ("»", "«", "…")) -> str:
+    """Mark a stretch of a text, with so many characters before and after it, cut at spaces.
+
+    >>> around("The season starts in April, they say.", 21, 26, width=12)
+    '…starts in »April«, they say.'
+    """
+    left, right, cut = marks
+    before, after = text[max(0, start - width) : start], text[end : end + width]
+    if start > width:
+        before = cut + (before.partition(" ")[2] if " " in before else before)
+    if end + width < len(text):
+        after = (after.rpartition(" ")[0] if " " in after else after) + cut
+    return f"{before}{left}{text[start:end]}{right}{after}"

@@ -56,12 +56,16 @@ class Answer:
         probability: its probability.
         probabilities: probability of every label.
         labels: every label whose probability is at least one half, where several may hold at once.
-        score: the predicted number (similarity, regression, how well a choice fits).
+        score: the predicted number (similarity, regression, how well a choice fits); of a `text`, its probability.
         embedding: the input as a vector of numbers.
-        text: what the model wrote.
+        text: what the model wrote; or a stretch of the text asked about, "" where it holds no answer.
         entities: what a tagger marks, in the order of the text.
         tagged: every word with its tag.
-        windows: in how many overlapping parts a long input was read.
+        start: its first character there.
+        end: the character after its last.
+        no_answer: the probability that the text holds no answer.
+        alternatives: the next best answers, best first.
+        windows: how many overlapping parts the text was read in.
         truncated_tokens: tokens of the input that did not fit the model and were not read.
     """
 
@@ -74,12 +78,24 @@ class Answer:
     text: str | None = None
     entities: tuple[Entity, ...] | None = None
     tagged: tuple[Word, ...] | None = None
+    start: int | None = None
+    end: int | None = None
+    no_answer: float | None = None
+    alternatives: tuple[Answer, ...] | None = None
     windows: int | None = None
     truncated_tokens: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields that apply, ready for JSON."""
+        """The fields that apply, ready for JSON; a place in a text that has no answer is null."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         for name in ("entities", "tagged"):
             fields[name] = None if fields[name] is None else [asdict(one) for one in fields[name]]
-        return {name: value for name, value in fields.items() if value is not None}
+        if self.alternatives is not None:
+            fields["alternatives"] = [_part(one) for one in self.alternatives]
+        kept = ("start", "end") if self.no_answer is not None else ()
+        return {name: value for name, value in fields.items() if value is not None or name in kept}
+
+
+def _part(answer: Answer) -> dict[str, Any]:
+    """An alternative: what was not read is told once."""
+    return {name: value for name, value in answer.as_dict().items() if name != "truncated_tokens"}

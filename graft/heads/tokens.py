@@ -84,7 +84,7 @@ class Span(PerToken):
 
     def decode(self, output: Tensor, truncated: Sequence[int]) -> list[Answer]:
         """Only a tokenizer knows which characters a token stands for."""
-        raise UsageError(f"a {self.kind!r} head points at tokens, not at text; ask for logits")
+        raise UsageError(f"a {self.kind!r} head points at tokens, not at text; ask for logits, or graft.run('ask', …)")
 
 
 class PredictNext(PerToken):

@@ -145,9 +145,10 @@ def adapt(model: Model, task: Task, rows: Sequence[Row], plan: Plan, watch: Watc
             watch.note(f"auxiliary: {weight:g} x a language model's loss on the same texts is added to the task's")
         if not (task.keeps_head and model.head is not None and model.head.kind == task.head):
             model.graft(task.head, **task.learn(rows))
-        examples, cut = task.examples(model, rows)
+        tuning, learned = _answering(model, task, rows, plan)
+        examples, cut = task.examples(model, learned)
         _weigh(model, examples, plan)
-        done = Adapted(rows=len(rows), truncated_tokens=cut, auxiliary=weight)
+        done = Adapted(rows=len(learned), truncated_tokens=cut, auxiliary=weight)
         began = time.perf_counter()
         if isinstance(strategy, Solver):
             seen = 0
@@ -159,6 +160,11 @@ def adapt(model: Model, task: Task, rows: Sequence[Row], plan: Plan, watch: Watc
         done.seconds = time.perf_counter() - began
         done.rows_per_second = seen / done.seconds
     model.eval()
+    if tuning:
+        with computing(model, dtype):
+            found = task.tune(model, tuning)
+        done.found = {**done.found, **found}
+        _keep(model, found)
     return done
 
 
@@ -194,6 +200,30 @@ def _transform(model: Model, task: Task, strategy: Strategy | Solver, watch: Wat
         frame = model.tokenizer.frame
         shown = " ".join((*frame.start, "text", *frame.between, "text", *frame.end))
         watch.note(f"texts are read as {shown}" + (f"; {count} new tokens" if count else ""))
+
+
+def _answering(model: Model, task: Task, rows: Sequence[Row], plan: Plan) -> tuple[list[Row], Sequence[Row]]:
+    """Settle what the model's answers depend on; rows to tune what is left open, and those to learn from.
+
+    With patience, `_learn` sets the same rows aside.
+    """
+    settled = {**task.answering(rows), **model.settings.answering}
+    _keep(model, {name: value for name, value in settled.items() if value is not None})
+    if all(value is not None for value in settled.values()):
+        return [], rows
+    others, tuning = development(rows, plan)
+    if not others or not tuning:
+        raise DataError(f"{len(rows)} rows are too few to set some aside for {', '.join(settled)}; give more rows")
+    return tuning, rows if plan.patience is not None else others
+
+
+def development(rows: Sequence[Row], plan: Plan) -> tuple[list[Row], list[Row]]:
+    """Rows to learn from, and rows set aside: by another hash than that of the test rows, which may be gone already."""
+    return held_out(rows, DEV_SHARE, plan.seed + 1)
+
+
+def _keep(model: Model, values: Mapping[str, Any]) -> None:
+    model.settings = replace(model.settings, answering={**model.settings.answering, **values})
 
 
 def _weigh(model: Model, examples: Sequence[Example], plan: Plan) -> None:
@@ -290,7 +320,7 @@ def _learn(
     """Train step by step; with patience, keep the weights that did best on the rows set aside."""
     dev_rows: list[Row] = []
     if plan.patience is not None:
-        _, dev_rows = held_out(rows, DEV_SHARE, plan.seed + 1)  # by the seed itself, test rows were set aside
+        _, dev_rows = development(rows, plan)
         aside = {row.line for row in dev_rows}
         examples = [example for example in examples if example.line not in aside]
         if not dev_rows or not examples:

@@ -80,8 +80,8 @@ def finetune(
     """Adapt a pretrained model to a file of rows, measure it on rows held out, and save it.
 
     Args:
-        data: csv, tsv, jsonl, CoNLL (plain, .gz, .xz) or parquet with the task's columns.
-        task: "classify", "pair", "choice", "similarity", "embed", "tag", "summarize", "translate".
+        data: csv, tsv, jsonl, CoNLL, SQuAD's json (plain, .gz, .xz) or parquet with the task's columns.
+        task: "classify", "pair", "choice", "similarity", "embed", "tag", "ask", "summarize", "translate".
         model: a folder, a name on the hub, or a loaded model (which is left as it is).
         strategy: a name from graft.transfer: "probe" (seconds), "full" (best), "bitfit", "partial", "gradual", ...
         eval: a file to measure on. Without it: the rows whose column `split` says test, else a fifth set aside by hash.
@@ -192,7 +192,7 @@ def _finetune(live: Model, base: str, rows: _Rows, plan: Plan, source: _Source) 
         live.save(source.out, run_files(run))
         watch.note(
             f"saved to {source.out}: look at report.html there; "
-            f"`graft run {job.name} TEXT{job.words and ' '}{job.words} --model {source.out}`"
+            f"`graft run {job.name} {job.shell or 'TEXT'} --model {source.out}`"
         )
     return Finetuned(
         model=live,

@@ -117,7 +117,8 @@ def naming(path: str | Path) -> Iterator[None]:
 
 
 def _inputs(task: Task) -> set[str]:
-    return {role.name for role in task.roles} - {"label", "score", "answer", "summary", "target", "ner_tags"}
+    targets = {"label", "score", "answer", "answer_start", "is_impossible", "summary", "target", "ner_tags"}
+    return {role.name for role in task.roles} - targets
 
 
 def _sides(table: Table, rows: Sequence[Row], split: str | None) -> list[str] | None:

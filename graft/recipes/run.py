@@ -27,15 +27,16 @@ def run(
     """Do a task on texts.
 
     Args:
-        task: "classify", "pair", "choice", "similarity" or "embed".
-        texts: the texts; for pair and similarity pairs of texts; for choice questions, or
-            pairs of a question and its context.
+        task: "classify", "pair", "choice", "similarity", "embed", "tag", "ask", "summarize" or "translate".
+        texts: the texts; for pair and similarity pairs of texts; for ask pairs of a question and a text, for choice
+            also questions alone; for tag also lists of words.
         model: a folder, a name, or a loaded model.
         dtype: what to compute in.
         watch: where progress goes; silent by default.
         **options: the task's own; for classify `labels`, names to choose from with a model that has none of its own
             (zero-shot), and `template`, the sentence a name is put into for that; for choice `choices`, what to choose
-            from: the same for all questions, or a list of them for each.
+            from: the same for all questions, or a list of them for each; for ask `n`, `threshold`, `stride` and
+            `longest` (see graft.tasks.ask.Rules); for tasks that write text `longest`.
 
     Returns:
         One answer for each text, in order.

@@ -70,9 +70,9 @@ class Task:
         primary: the metric that decides between models.
         options: what `answer` can be told.
         keeps_head: a head of this kind that the model came with goes on learning; else a fresh one takes its place.
-        words: what `graft run` needs beside a text, as an example.
-        python: a line of Python that asks an adapted model, where a text is not enough.
-        windows: whether longer inputs are read in overlapping windows, where others are cut.
+        windows: whether longer inputs are read in overlapping windows instead of being cut.
+        shell: what follows `graft run TASK` in examples, where that is not one text.
+        python: the line of Python that asks `model`, likewise.
     """
 
     name = ""
@@ -83,9 +83,9 @@ class Task:
     primary = ""
     options: tuple[str, ...] = ()
     keeps_head = False
-    words = ""
-    python = ""
     windows = False
+    shell = ""
+    python = ""
 
     def reshape(self, table: Table) -> Table:
         """The table with the columns the roles speak of, where data sets of this task are laid out in another way."""
@@ -118,6 +118,17 @@ class Task:
     def sequences(self, row: Row) -> tuple[Text, ...]:
         """What the model reads of a row, each for itself."""
         return row.inputs
+
+    def answering(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """What is kept with a model that learned from these rows, for its answers to depend on (`Settings.answering`).
+
+        None stands for what `tune` finds on rows that are set aside for it.
+        """
+        return {}
+
+    def tune(self, model: Model, rows: Sequence[Row]) -> dict[str, Any]:
+        """The values left open by `answering`, found on rows the model did not learn from."""
+        return {}
 
     def target(self, row: Row, head: Head) -> Tensor:
         """The target as the head's loss wants it."""

@@ -28,7 +28,7 @@ PAIR = (
 )
 """The columns of two texts, whatever is asked of them."""
 
-WORDS, PYTHON = '--with "Another text"', 'model(("A text", "Another text"))'
+SHELL, PYTHON = '"A text" --with "Another text"', 'model(("A text", "Another text"))'
 """How a model that reads two texts is asked."""
 
 ROLES = (*PAIR, Role(name="score", aliases=("similarity", "label", "target")))
@@ -40,7 +40,7 @@ class SimilarityTask(Task):
     name = "similarity"
     head = "regress"
     symmetric = True
-    words, python = WORDS, PYTHON
+    shell, python = SHELL, PYTHON
     primary = "spearman"
     roles = ROLES
 
