@@ -22,7 +22,7 @@ Trust = Annotated[bool, Option("--trust", help="Read pickles: in a child process
 def convert(
     source: Source, out: Out, dtype: Stored = None, trust: Trust = False, as_json: AsJson = False, quiet: Quiet = False
 ) -> None:
-    """Turn old names, shards, dtypes and pickles into safetensors; merge LoRA into its base."""
+    """Turn old names, dtypes and pickles into safetensors; merge LoRA."""
     from graft.recipes.convert import convert as recipe
 
     done = recipe(source, out, dtype=dtype, trust=trust, watch=watching(quiet))

@@ -136,6 +136,7 @@ def adapt(model: Model, task: Task, rows: Sequence[Row], plan: Plan, watch: Watc
     dtype = checkpoint.choose_dtype(plan.dtype)
     if not rows:
         raise DataError("there are no rows to learn from")
+    model.merge()  # an adapter is a whole model from here on
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         weight = _auxiliary(model, task, strategy, plan)

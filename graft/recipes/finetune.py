@@ -212,7 +212,6 @@ def _fresh(model: str | Path | Model, limit: int | None, overflow: str) -> Model
     live = load(model.folder if isinstance(model, Model) else model, dtype="float32")
     if isinstance(model, Model):
         live.base = model.base
-    live.merge()  # an adapter is a whole model from here on
     live.settings = Settings(limit=_limit(live, limit), overflow=overflow)  # type: ignore[arg-type]
     return live
 
