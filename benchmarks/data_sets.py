@@ -1,4 +1,4 @@
-"""The data sets transfer.py adapts to: where they lie, how they are read, how both sides learn them, how they are scored.
+"""The data sets transfer.py adapts to: where they lie, how they are read, how both sides learn them, how they score.
 
 Rows are kept as their file has them (`Raw`); `row` makes input and target of one. Everything that is learned from or
 measured on is written anew by `store`: both sides read one and the same file, whether it holds all rows or some.

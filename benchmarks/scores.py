@@ -41,7 +41,7 @@ def entities(answers: Sequence[list[str]], targets: Sequence[list[str]]) -> dict
 
 
 def answers(given: Sequence[str], targets: Sequence[list[dict[str, Any]]]) -> dict[str, float]:
-    """SQuAD's F1 of words and exact match, each the best over all right answers (Rajpurkar et al. 2016, section 6.1)."""
+    """SQuAD's F1 of words and exact match, each the best over all right answers (Rajpurkar et al. 2016, 6.1)."""
     f1 = exact = 0.0
     for text, right in zip(given, targets, strict=True):
         words = normalized(text)
