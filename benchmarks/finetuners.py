@@ -94,7 +94,7 @@ GROUPS: dict[str, dict[str, Run]] = {
         "graft full, own plan": graft("full", own_plan=True),
         "graft full + language model": graft("full", own_plan=True, auxiliary=0.5),
         "graft probe, last layer": graft("probe"),
-        "graft probe, mix of layers": graft("probe", mix=True),
+        "graft probe, layer 4 of 6": graft("probe", layer=4),
         "graft gradual": graft("gradual", own_plan=True),
         "graft lora, own plan": graft("lora", own_plan=True),
     },
