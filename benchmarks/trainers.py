@@ -48,6 +48,7 @@ class Labels:
         return self.names.index(target)
 
     def answers(self, given: Any, inputs: Sequence[Any]) -> list[Any]:
+        """Answers from the model's outputs for the rows whose features were asked for last."""
         return [self.names[index] for index in given.argmax(1)]
 
 
@@ -77,7 +78,7 @@ class Tags(Labels):
         return sorted({tag for tags in targets for tag in tags})
 
     def features(self, inputs: Sequence[Any], targets: Sequence[Any] | None) -> list[dict[str, Any]]:
-        encoded = self._encoded(inputs)
+        encoded = self.last = self._encode(inputs)
         rows = unpacked(encoded)
         if targets is not None:
             for number, (each, tags) in enumerate(zip(rows, targets, strict=True)):
@@ -88,11 +89,11 @@ class Tags(Labels):
                 each["labels"] = labels
         return rows
 
-    def _encoded(self, inputs: Sequence[Any]) -> Any:
+    def _encode(self, inputs: Sequence[Any]) -> Any:
         return self.tokenizer(list(inputs), is_split_into_words=True, truncation=True, max_length=self.limit)
 
     def answers(self, given: Any, inputs: Sequence[Any]) -> list[Any]:
-        encoded, best = self._encoded(inputs), given.argmax(2)
+        encoded, best = self.last, given.argmax(2)
         found = []
         for number, words in enumerate(inputs):
             first = first_tokens(encoded.word_ids(number))
@@ -113,7 +114,7 @@ class Spans(Labels):
     def settings(self) -> dict[str, Any]:
         return {}
 
-    def _encoded(self, inputs: Sequence[Any]) -> Any:
+    def _encode(self, inputs: Sequence[Any]) -> Any:
         return self.tokenizer(
             *map(list, zip(*inputs, strict=True)),
             truncation="only_second",
@@ -124,7 +125,7 @@ class Spans(Labels):
         )
 
     def features(self, inputs: Sequence[Any], targets: Sequence[Any] | None) -> list[dict[str, Any]]:
-        encoded = self._encoded(inputs)
+        encoded = self.last = self._encode(inputs)
         rows = unpacked(encoded, leave=("offset_mapping", "overflow_to_sample_mapping"))
         if targets is not None:
             for number, each in enumerate(rows):
@@ -145,7 +146,7 @@ class Spans(Labels):
         )
 
     def answers(self, given: Any, inputs: Sequence[Any]) -> list[Any]:
-        encoded = self._encoded(inputs)
+        encoded = self.last
         best = [(float("-inf"), "")] * len(inputs)
         for number, sample in enumerate(encoded["overflow_to_sample_mapping"]):
             context, offsets = inputs[sample][1], encoded["offset_mapping"][number]

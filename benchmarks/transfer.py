@@ -153,7 +153,7 @@ def lots(options: argparse.Namespace, name: str, train: Sequence[Raw], folder: P
         requests = [request(seed, written(raws, f"{seed}")) for seed, raws in drawn.items()]
         yield Lot("few-shot", name, len(drawn[options.seeds[0]]), requests)
     elif options.small:
-        for size in [options.rows] if options.rows else sorted({min(size, len(train)) for size in SIZES}):
+        for size in sorted({min(size, len(train)) for size in ([options.rows] if options.rows else SIZES)}):
             parts = {seed: draw(data, train, size, seed) for seed in options.seeds}
             yield Lot(
                 "small", name, size, [request(seed, written(raws, f"{size}-{seed}")) for seed, raws in parts.items()]
