@@ -64,7 +64,7 @@ DATA_SETS = {
     ),
     "snli": DataSet(task="pair", train="snli/train.csv", test=("snli/test.csv",), metric="accuracy", texts=RELATION),
     "rte": DataSet(
-        task="pair", train="rte/train.csv", test=("rte/dev.csv",), metric="accuracy", texts=RELATION, epochs=6
+        task="pair", train="rte/train.csv", test=("rte/dev.csv",), metric="accuracy", texts=RELATION, epochs=5
     ),
     "banking77": DataSet(
         task="classify",
@@ -78,7 +78,13 @@ DATA_SETS = {
         task="tag", train="conll2003/train.txt", test=("conll2003/test.txt",), metric="entities", rate=1e-4
     ),
     "squad": DataSet(
-        task="ask", train="squad/train.json", test=("squad/test.json",), metric="answers", limit=384, rate=1e-4
+        task="ask",
+        train="squad/train.json",
+        test=("squad/test.json",),
+        metric="answers",
+        limit=384,
+        epochs=2,
+        rate=1e-4,
     ),
 }
 

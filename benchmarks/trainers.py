@@ -27,6 +27,7 @@ class Labels:
 
     def __init__(self, tokenizer: Any, limit: int, targets: Sequence[Any]) -> None:
         self.tokenizer, self.limit, self.names = tokenizer, limit, self._names(targets)
+        self.last: Any = None  # the encodings of the rows last made features of
 
     def _names(self, targets: Sequence[Any]) -> list[str]:
         return sorted(set(targets))
