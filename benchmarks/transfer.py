@@ -184,18 +184,20 @@ def measure(options: argparse.Namespace, lot: Lot, paths: list[str]) -> list[dic
     if not turns and not left_out:
         return []
     epochs = DATA_SETS[lot.name].epochs if options.epochs is None else options.epochs
+    ours = next(name for name in GROUPS[lot.group] if name.startswith("graft"))
     about = {"data": lot.name, "group": lot.group, "rows": lot.rows, "epochs": epochs, "left_out": left_out}
-    return [{**about, **report(turns)}]
+    return [{**about, **report(turns, ours)}]
 
 
-def report(turns: dict[str, list[dict]]) -> dict[str, Any]:
+def report(turns: dict[str, list[dict]], named: str) -> dict[str, Any]:
+    """Medians and means of each system; ratios to the one named, where it took part."""
     fields = ("rows_per_second", "training_seconds", "whole_seconds")
     systems = {
         name: {field: summary([turn[field] for turn in each]) for field in fields}
         | {"scores": {key: mean_interval([turn["scores"][key] for turn in each]) for key in each[0]["scores"]}}
         for name, each in turns.items()
     }
-    ours = next((row for name, row in systems.items() if name.startswith("graft")), None)
+    ours = systems.get(named)
     return {
         "systems": systems,
         "graft_over": {
