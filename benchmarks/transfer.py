@@ -108,7 +108,9 @@ def _some(parser: argparse.ArgumentParser, option: str, given: str | None, known
 def _check_data(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     labelled = [name for name, data in DATA_SETS.items() if data.task == "classify"]
     if options.few_shot and (other := sorted(set(options.only) - set(labelled))):
-        parser.error(f"--few-shot needs texts with labels, {other[0]} has none; choose from {', '.join(labelled)}")
+        parser.error(
+            f"--few-shot is for single texts with labels, not for {other[0]}; choose from {', '.join(labelled)}"
+        )
     for name in options.only:
         for file in (DATA_SETS[name].train, *DATA_SETS[name].test):
             if not (options.data / file).is_file():
