@@ -1,18 +1,14 @@
-"""The systems benchmarks/finetune.py compares, each the main program of one worker process.
+"""The systems benchmarks/transfer.py compares, each the main program of one worker process.
 
-    python benchmarks/finetuners.py SYSTEM MODEL_FOLDER TRAIN_CSV DEV_CSV        (started by finetune.py)
+    python benchmarks/finetuners.py SYSTEM MODEL_FOLDER DATA_SET FEW TEST       (started by transfer.py)
 
-Handlers: `load` (imports, and a warm-up on a few rows) and `run` (once from the files to an accuracy). A reply has
-
-- `training_seconds`: from the first batch to the last update, by the system's own clock (Trainer's `train_runtime`,
-  Graft's `adapted.seconds`); for a probe: embedding the training rows and fitting;
-- `whole_seconds`: from the files (model, csv) to saved weights and an accuracy, tokenising and all;
-- `accuracy` on the dev rows.
+Handlers: `load` (imports, and a warm-up on the few rows) and `run` (once from the files to scores). A reply of `run`
+has `training_seconds`, `whole_seconds` (see lessons.Done), `rows_per_second`, and `scores` of the answers to the test
+rows. `load` replies `unavailable` with the reason where this Graft has no such task, strategy or setting.
 """
 
 from __future__ import annotations
 
-import csv
 import sys
 import tempfile
 import time
@@ -20,171 +16,118 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from data_sets import DATA_SETS, read
+from lessons import BATCH, LORA, Done, Lesson, Run
+from probes import setfit, sklearn_probe
 from rounds import serve
+from scores import METRICS
+from trainers import trainer
 
-LIMIT = 256  # tokens; no row of SST-2 is longer
-Run = Callable[[Path, Path, Path, int, int], dict[str, Any]]  # model, train, dev, seed, epochs
-
-
-def read(path: Path) -> tuple[list[str], list[str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [row["text"] for row in rows], [row["label"] for row in rows]
-
-
-def accuracy(predicted: list[Any], expected: list[Any]) -> float:
-    return sum(a == b for a, b in zip(predicted, expected, strict=True)) / len(expected)
+ANSWERS: dict[str, Callable[[Any], Any]] = {
+    "classify": lambda answer: answer.label,
+    "pair": lambda answer: answer.label,
+    "similarity": lambda answer: answer.score,
+    "tag": lambda answer: [word.tag for word in answer.tagged],
+    "ask": lambda answer: answer.text or "",
+}
 
 
-def trainer(*, bf16: bool) -> Run:
-    """transformers' Trainer with its defaults; nothing logged, nothing evaluated or written on the way."""
+def graft(strategy: str, *, own_plan: bool = False, **settings: Any) -> Run:
+    """Graft, from the same files, with the peers' plan or its own. Answers are those of the saved folder, reopened."""
 
-    def run(folder: Path, train: Path, dev: Path, seed: int, epochs: int) -> dict[str, Any]:
-        with tempfile.TemporaryDirectory() as out:
-            return train_once(out, folder, train, dev, seed, epochs)
+    def plan(lesson: Lesson) -> dict[str, Any]:
+        given = {} if lesson.epochs is None else {"epochs": lesson.epochs}
+        if strategy == "probe":
+            return {}
+        if own_plan:
+            return given
+        rate = LORA["rate"] if strategy == "lora" else lesson.data.rate
+        return {"epochs": lesson.times, "batch_size": BATCH, "learning_rate": rate}
 
-    def train_once(out: str, folder: Path, train: Path, dev: Path, seed: int, epochs: int) -> dict[str, Any]:
-        import transformers as hf
-
-        start = time.perf_counter()
-        hf.set_seed(seed)
-        texts, labels = read(train)
-        names = sorted(set(labels))
-        tokenizer = hf.AutoTokenizer.from_pretrained(folder)
-        model = hf.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=len(names))
-        learner = hf.Trainer(
-            model,
-            _arguments(hf, out, seed, epochs, bf16),
-            train_dataset=_dataset(tokenizer, texts, [names.index(label) for label in labels]),
-            data_collator=hf.DataCollatorWithPadding(tokenizer),
-        )
-        done = learner.train()
-        dev_texts, dev_labels = read(dev)
-        dataset = _dataset(tokenizer, dev_texts, [names.index(label) for label in dev_labels])
-        predicted = learner.predict(dataset).predictions.argmax(1)
-        learner.save_model(out)
-        return {
-            "whole_seconds": time.perf_counter() - start,
-            "training_seconds": done.metrics["train_runtime"],
-            "accuracy": accuracy([names[index] for index in predicted], dev_labels),
-            "rows_seen": len(texts) * epochs,
-            "loss": done.training_loss,
-        }
-
-    return run
-
-
-def _arguments(hf: Any, out: str, seed: int, epochs: int, bf16: bool) -> Any:
-    return hf.TrainingArguments(
-        out,
-        num_train_epochs=epochs,
-        per_device_train_batch_size=32,
-        learning_rate=5e-5,
-        seed=seed,
-        bf16=bf16,
-        use_cpu=True,
-        report_to="none",
-        logging_strategy="no",
-        save_strategy="no",
-        disable_tqdm=True,
-    )
-
-
-def _dataset(tokenizer: Any, texts: list[str], labels: list[int]) -> list[dict[str, Any]]:
-    """Rows in memory: nothing to decode while training, which is the quickest way to feed a Trainer."""
-    encoded = tokenizer(texts, truncation=True, max_length=LIMIT)
-    return [
-        {**{name: column[index] for name, column in encoded.items()}, "labels": label}
-        for index, label in enumerate(labels)
-    ]
-
-
-def sklearn_probe(dtype: str) -> Run:
-    """sentence-transformers' vectors into scikit-learn's logistic regression."""
-
-    def run(folder: Path, train: Path, dev: Path, seed: int, epochs: int) -> dict[str, Any]:
-        from sentence_transformers import SentenceTransformer
-        from sklearn.linear_model import LogisticRegression
-
-        start = time.perf_counter()
-        arguments = {"model_kwargs": {"dtype": dtype}} if dtype != "float32" else {}
-        model = SentenceTransformer(str(folder), device="cpu", **arguments)
-        texts, labels = read(train)
-        began = time.perf_counter()
-        probe = LogisticRegression(max_iter=1000, random_state=seed).fit(_encode(model, texts), labels)
-        training = time.perf_counter() - began
-        dev_texts, dev_labels = read(dev)
-        predicted = probe.predict(_encode(model, dev_texts))
-        return {
-            "whole_seconds": time.perf_counter() - start,
-            "training_seconds": training,
-            "accuracy": accuracy(list(predicted), dev_labels),
-            "rows_seen": len(texts),
-        }
-
-    return run
-
-
-def _encode(model: Any, texts: list[str]) -> np.ndarray:
-    return model.encode(texts, show_progress_bar=False)
-
-
-def graft(strategy: str) -> Run:
-    """Graft, from the same files. The accuracy is what the saved folder answers when it is opened again."""
-
-    def run(folder: Path, train: Path, dev: Path, seed: int, epochs: int) -> dict[str, Any]:
+    def run(lesson: Lesson) -> Done:
         import graft
 
-        plan = {"epochs": epochs, "batch_size": 32, "learning_rate": 5e-5} if strategy == "full" else {}
+        data = lesson.data
         with tempfile.TemporaryDirectory() as out:
+            options = {"task": data.task, "model": str(lesson.folder), "limit": data.limit, "seed": lesson.seed}
             start = time.perf_counter()
-            options = {"task": "classify", "model": str(folder), "eval": dev, "out": out, "seed": seed}
-            result = graft.finetune(train, strategy=strategy, **options, **plan)
+            made = graft.finetune(
+                lesson.train, strategy=strategy, eval=lesson.test, out=out, **options, **plan(lesson), **settings
+            )
             whole = time.perf_counter() - start
-            dev_texts, dev_labels = read(dev)
-            answers = graft.load(out)(dev_texts)
-        return {
-            "whole_seconds": whole,
-            "training_seconds": result.adapted.seconds,
-            "accuracy": accuracy([answer.label for answer in answers], dev_labels),
-            "accuracy_it_reports": result.record["metrics"]["accuracy"]["value"],
-            "rows_seen": result.adapted.rows * (epochs if strategy == "full" else 1),
-        }
+            asked, _ = read(data, lesson.test)
+            answers = graft.run(data.task, asked, model=graft.load(out))
+        done = made.adapted
+        return Done(
+            answers=[ANSWERS[data.task](answer) for answer in answers],
+            training_seconds=done.seconds,
+            whole_seconds=whole,
+            rows_seen=done.rows * (made.record["epochs"] or 1),
+            notes={"it_reports": {name: one["value"] for name, one in made.record["metrics"].items()}},
+        )
 
     return run
 
 
-FULL: dict[str, Run] = {
-    "transformers Trainer float32": trainer(bf16=False),
-    "transformers Trainer bf16": trainer(bf16=True),
-    "graft full": graft("full"),
+_LORA = {name: LORA[name] for name in ("rank", "alpha", "targets")}
+GROUPS: dict[str, dict[str, Run]] = {
+    "full": {
+        "transformers Trainer float32": trainer(bf16=False),
+        "transformers Trainer bf16": trainer(bf16=True),
+        "graft full": graft("full"),
+    },
+    "lora": {
+        "transformers Trainer bf16 + peft": trainer(bf16=True, lora=True),
+        "graft lora": graft("lora", **_LORA),
+    },
+    "probe": {
+        "sentence-transformers float32 + sklearn": sklearn_probe("float32"),
+        "sentence-transformers bf16 + sklearn": sklearn_probe("bfloat16"),
+        "graft probe": graft("probe"),
+    },
+    "few-shot": {
+        "setfit": setfit,
+        "graft contrastive": graft("contrastive", own_plan=True),
+        "graft probe, few rows": graft("probe"),
+    },
+    "small": {
+        "graft full, own plan": graft("full", own_plan=True),
+        "graft full + language model": graft("full", own_plan=True, auxiliary=0.5),
+        "graft probe, last layer": graft("probe"),
+        "graft probe, layer 4 of 6": graft("probe", layer=4),
+        "graft gradual": graft("gradual", own_plan=True),
+        "graft lora, own plan": graft("lora", own_plan=True),
+    },
 }
-PROBE: dict[str, Run] = {
-    "sentence-transformers float32 + sklearn": sklearn_probe("float32"),
-    "sentence-transformers bf16 + sklearn": sklearn_probe("bfloat16"),
-    "graft probe": graft("probe"),
-}
+SYSTEMS = {name: run for group in GROUPS.values() for name, run in group.items()}
 
 
-def main(system: str, folder: Path, train: Path, dev: Path) -> None:
-    measured = {**FULL, **PROBE}[system]
+def main(system: str, folder: Path, name: str, few: Path, test: Path) -> None:
+    data, measured = DATA_SETS[name], SYSTEMS[system]
 
-    def load() -> dict[str, Any]:
-        with tempfile.TemporaryDirectory() as scratch:
-            few = Path(scratch) / "few.csv"
-            lines = list(csv.reader(train.open(encoding="utf-8", newline="")))
-            with few.open("w", encoding="utf-8", newline="") as file:
-                csv.writer(file).writerows(lines[:129])
-            measured(folder, few, few, 0, 1)
+    def warm_up() -> dict[str, Any]:
+        try:
+            measured(Lesson(data=data, folder=folder, train=few, test=few, seed=0, epochs=1))
+        except Exception as error:
+            if system.startswith("graft") and str(error).startswith("unknown "):
+                return {"unavailable": str(error)}
+            raise
         return {}
 
-    def run(seed: int, epochs: int) -> dict[str, Any]:
-        reply = measured(folder, train, dev, seed, epochs)
-        return {**reply, "rows_per_second": reply["rows_seen"] / reply["training_seconds"]}
+    def run(seed: int, epochs: int | None, train: str) -> dict[str, Any]:
+        done = measured(Lesson(data=data, folder=folder, train=Path(train), test=test, seed=seed, epochs=epochs))
+        _, targets = read(data, test)
+        return {
+            "scores": METRICS[data.metric](done.answers, targets),
+            "training_seconds": done.training_seconds,
+            "whole_seconds": done.whole_seconds,
+            "rows_seen": done.rows_seen,
+            "rows_per_second": done.rows_seen / done.training_seconds,
+            **done.notes,
+        }
 
-    serve({"load": load, "run": run})
+    serve({"load": warm_up, "run": run})
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *map(Path, sys.argv[2:5]))
+    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4]), Path(sys.argv[5]))

