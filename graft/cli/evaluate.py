@@ -64,15 +64,14 @@ def _show(done: Evaluation, report: str | None, as_json: bool) -> None:
 
 def _write_report(path: Path, model: Model, done: Evaluation) -> None:
     """The scores and what lies behind them, as one page."""
-    from graft import tasks
     from graft.evaluate import metrics, report
-    from graft.recipes.evaluate import test_rows
+    from graft.recipes.evaluate import task_of, test_rows
     from graft.recipes.watch import Watch
 
     rows = test_rows(done.loaded, Watch(quiet=True))
     sections = [
         report.scores_section(done.metrics, rows=done.n, note=metrics.method()),
-        *tasks.find(done.task).sections(model.head, done.judged.values, rows, done.metrics),  # type: ignore[arg-type]
+        *task_of(model, done.task).sections(model.head, done.judged.values, rows, done.metrics),  # type: ignore[arg-type]
     ]
     summary = {"Model": model.folder.name, "Task": done.task, "Rows scored": f"{done.n:,}"}
     page = report.Page(title=f"{done.task}: {done.loaded.path.name}", summary=summary, sections=sections)

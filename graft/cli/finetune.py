@@ -23,12 +23,12 @@ from graft.cli.options import (
 from graft.cli.output import write, write_json, write_metrics
 
 Data = Annotated[str, Argument(metavar="DATA", help="csv, tsv, jsonl (also .gz, .xz) or parquet.")]
-TaskName = Annotated[str, Option(metavar="TASK", help="classify, similarity, embed, summarize or translate.")]
+TaskName = Annotated[str, Option(metavar="TASK", help="classify, similarity, embed, language, summarize or translate.")]
 Base = Annotated[
     str | None,
     Option(metavar="REF", help="A folder, or a name on the hub; default: sentence-transformers/all-MiniLM-L6-v2."),
 ]
-Strategy = Annotated[str, Option(metavar="NAME", help="full (best) or probe (seconds).")]
+Strategy = Annotated[str, Option(metavar="NAME", help="full (best), probe (seconds), or prompt (nothing learns).")]
 Eval = Annotated[
     str | None, Option(metavar="FILE", help="Rows to measure on; default: the split column, else a fifth set aside.")
 ]
@@ -47,7 +47,11 @@ Patience = Annotated[
 Limit = Annotated[int | None, Option(metavar="N", help="Longest input in tokens; default: the model's.")]
 Template = Annotated[
     str | None,
-    Option(metavar="TEXT", help="For tasks that write text: the words around a text, with {} in its place."),
+    Option(metavar="TEXT", help="For models that read and write text: the words around a text, with {} in its place."),
+]
+Form = Annotated[
+    str | None,
+    Option(metavar="FORM", help="head, or text: labels are written; default: text for encoder-decoders, else head."),
 ]
 Set = Annotated[
     list[str] | None,
@@ -75,6 +79,7 @@ def finetune(
     limit: Limit = None,
     overflow: Overflow = "truncate",
     template: Template = None,
+    form: Form = None,
     set: Set = None,
     encoding: Encoding = None,
     max_rejects: MaxRejects = 0,
@@ -117,6 +122,10 @@ def default_out(data: str, task: str, strategy: str) -> str:
 
 
 def _show(record: dict[str, Any]) -> None:
+    if "before" in record:
+        write("before learning:")
+        write_metrics(record["before"])
+        write("after:")
     write_metrics(record["metrics"])
     tested, rows = record["evaluated_on"], record["rows"]
     write(f"measured on {tested['n']:,} rows: {tested['data']}")

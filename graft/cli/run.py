@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from graft.heads import Answer
     from graft.recipes.watch import Watch
 
-TaskName = Annotated[str, Argument(metavar="TASK", help="classify, similarity, embed, summarize or translate.")]
+TaskName = Annotated[
+    str, Argument(metavar="TASK", help="classify, similarity, embed, language, summarize or translate.")
+]
 Given = Annotated[
     str | None,
     Argument(metavar="TEXT | FILE | -", help="A text; a .txt, .csv, .tsv, .jsonl or .parquet file; - for stdin."),

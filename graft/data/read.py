@@ -7,7 +7,7 @@ import stat
 from itertools import islice
 from pathlib import Path
 
-from graft.data import delimited, jsonl
+from graft.data import delimited, documents, jsonl
 from graft.data.lines import PACKINGS, decoded, unchanged
 from graft.data.table import Reject, RejectedRows, Table, refuse, write_rejects
 from graft.errors import DataError, UsageError
@@ -15,12 +15,16 @@ from graft.errors import DataError, UsageError
 __all__ = ["Reject", "RejectedRows", "Table", "read", "refuse", "write_rejects"]
 
 DELIMITED = {".csv": ",", ".tsv": "\t"}
+DOCUMENTS = ".txt"
 JSON_LINES = (".jsonl", ".ndjson", ".json")
-_FORMATS = ".csv, .tsv, .jsonl, .ndjson or .json (one object per line), each also with .gz or .xz added, and .parquet"
+_FORMATS = (
+    ".csv, .tsv, .jsonl, .ndjson or .json (one object per line), .txt (documents between blank lines), "
+    "each also with .gz or .xz added, and .parquet"
+)
 
 
 def read(path: str | Path, *, encoding: str | None = None, max_rejects: int = 0, quotes: bool = True) -> Table:
-    """Read a file of rows: csv, tsv, JSON lines (plain, gzip or xz) or parquet, told by its name.
+    """Read a file of rows: csv, tsv, JSON lines, text (plain, gzip or xz) or parquet, told by its name.
 
     The delimiter of csv and tsv is found from the header line. Text is UTF-8 unless a byte order mark or ``encoding``
     says otherwise. "NA", "null" and empty text stay text.
@@ -59,6 +63,8 @@ def _parse(path: Path, kind: str, packing: str, encoding: str | None, quotes: bo
 
         return parquet.parse(path)
     _, texts = decoded(path, packing, encoding)
+    if kind == DOCUMENTS:
+        return documents.parse(path, texts)
     if kind in DELIMITED:
         return delimited.parse(path, texts, usual=DELIMITED[kind], quotes=quotes)
     return jsonl.parse(path, texts)
@@ -102,7 +108,7 @@ def _kind(path: Path) -> tuple[str, str]:
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     packing = suffixes.pop() if suffixes and suffixes[-1] in PACKINGS else ""
     kind = suffixes[-1] if suffixes else ""
-    if kind in DELIMITED or kind in JSON_LINES or (kind == ".parquet" and not packing):
+    if kind in (*DELIMITED, *JSON_LINES, DOCUMENTS) or (kind == ".parquet" and not packing):
         return kind, packing
     found = f"files named {kind + packing}" if kind + packing else "files without an extension"
     raise DataError(f"{path}: {found} cannot be read; expected {_FORMATS}")

@@ -20,6 +20,7 @@ class Answer:
         embedding: the input as a vector of numbers.
         text: what the model wrote.
         truncated_tokens: tokens of the input that did not fit the model and were not read.
+        examples_left_out: worked examples of a prompt that did not fit before it.
     """
 
     label: str | None = None
@@ -30,6 +31,7 @@ class Answer:
     embedding: tuple[float, ...] | None = None
     text: str | None = None
     truncated_tokens: int = 0
+    examples_left_out: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The fields that apply, ready for JSON."""

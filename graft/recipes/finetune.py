@@ -22,6 +22,7 @@ from graft.recipes.evaluate import Judged, judge
 from graft.recipes.rows import Loaded, held_out, load_rows, naming
 from graft.recipes.run_folder import Run, run_files
 from graft.recipes.watch import Watch
+from graft.recipes.worded import formed
 from graft.sealed import Settings, Text
 from graft.tasks import Row, Task
 from graft.version import __version__
@@ -74,6 +75,7 @@ def finetune(
     limit: int | None = None,
     overflow: str = "truncate",
     template: str | None = None,
+    form: str | None = None,
     watch: Watch | None = None,
     **plan: Any,
 ) -> Finetuned:
@@ -81,9 +83,9 @@ def finetune(
 
     Args:
         data: csv, tsv, jsonl (plain, .gz, .xz) or parquet with the task's columns.
-        task: "classify", "similarity" or "embed".
+        task: a name from graft.tasks.
         model: a folder, a name on the hub, or a loaded model (which is left as it is).
-        strategy: "probe" (seconds) or "full" (best).
+        strategy: "probe" (seconds), "full" (best) or "prompt" (nothing learns).
         eval: a file to measure on. Without it: the rows whose column `split` says test, else a fifth set aside by hash.
         out: folder to save to; it must be new, empty, or one Graft wrote.
         columns, encoding, max_rejects, quotes: how files are read: see `graft.recipes.rows.load_rows`.
@@ -91,6 +93,7 @@ def finetune(
         overflow: what happens to longer inputs: "truncate" (reported) or "error".
         template: for models that read and write text: the words around a text, with {} in its place; default: those
             the task and the family are used to.
+        form: whether labels and scores are a head's ("head") or are written ("text"); default: as the model is used to.
         watch: where notices and progress go; silent by default.
         **plan: epochs, batch_size, learning_rate, warmup, seed, dtype, class_weights, patience (see
             `graft.recipes.adapt.Plan`), and the strategy's own settings (see its file in graft/transfer).
@@ -106,6 +109,7 @@ def finetune(
     source = _Source(job=tasks.find(task), out=target, reading=reading, watch=watch)
     rows = source.sides(data, eval, chosen.seed)
     live = _fresh(model, limit, overflow)
+    source = dataclasses.replace(source, job=formed(source.job, live, form, strategy, chosen.settings))
     own = source.job.settings(live, rows.train, rows.loaded.columns, template)
     live.settings = dataclasses.replace(live.settings, **own)
     return _finetune(live, str(getattr(model, "folder", model)), rows, chosen, source)
@@ -166,13 +170,14 @@ class _Source:
 def _finetune(live: Model, base: str, rows: _Rows, plan: Plan, source: _Source) -> Finetuned:
     job, watch = source.job, source.watch
     findings = _check(rows, watch)
+    before = _before(live, rows, plan, source)
     with naming(rows.loaded.path):
         done = adapt(live, job, rows.train, plan, watch)
     _say_cut(done.truncated_tokens, "training", live, watch)
     with computing(live, checkpoint.choose_dtype(plan.dtype)), naming(rows.test_path):
         judged = judge(live, job, rows.test, watch)
     _say_cut(judged.truncated_tokens, "held-out", live, watch)
-    record = _record(base, rows, plan, source, done, judged, findings)
+    record = _record(base, rows, plan, source, done, judged, findings) | before
     live.seal(_golden(rows.test), _settings(live, job, record, rows.loaded))
     if source.out is not None:
         run = Run(
@@ -200,6 +205,17 @@ def _finetune(live: Model, base: str, rows: _Rows, plan: Plan, source: _Source) 
         findings=findings,
         record=record,
     )
+
+
+def _before(live: Model, rows: _Rows, plan: Plan, source: _Source) -> dict[str, Any]:
+    """The score of the model as it came, for tasks where that says something."""
+    if not source.job.measures_before:
+        return {}
+    with computing(live, checkpoint.choose_dtype(plan.dtype)), naming(rows.test_path):
+        judged = judge(live, source.job, rows.test, source.watch)
+    for name, interval in judged.metrics.items():
+        source.watch.note(f"before learning: {name} {interval}")
+    return {"before": plain(judged.metrics)}
 
 
 def _fresh(model: str | Path | Model, limit: int | None, overflow: str) -> Model:

@@ -17,6 +17,7 @@ from graft.errors import UsageError, nearest
 from graft.grafted import Model
 from graft.heads import Answer, Head
 from graft.inference import Progress
+from graft.prompting.wording import Wording
 from graft.sealed import Text
 from graft.train.example import Example
 
@@ -52,10 +53,12 @@ class Outputs:
     Attributes:
         values: one for each row, in order: a tensor (B, ...) of the head's outputs, or a list of what was made of them.
         truncated_tokens: tokens of the rows that were not read.
+        notes: what else was left out, to be said.
     """
 
     values: Any
     truncated_tokens: int
+    notes: tuple[str, ...] = ()
 
 
 class Task:
@@ -68,6 +71,8 @@ class Task:
         primary: the metric that decides between models.
         options: what `answer` can be told.
         keeps_head: a head of this kind that the model came with goes on learning; else a fresh one takes its place.
+        wording: how its labels or scores are asked for in words (`graft.recipes.worded`); None: they cannot be.
+        measures_before: whether the score before learning says something.
     """
 
     name = ""
@@ -76,6 +81,12 @@ class Task:
     primary = ""
     options: tuple[str, ...] = ()
     keeps_head = False
+    wording: Wording | None = None
+    measures_before = False
+
+    def fits(self, kind: str | None) -> bool:
+        """Whether a head of this kind does the task."""
+        return kind == self.head
 
     def reshape(self, table: Table) -> Table:
         """The table with the columns the roles speak of, where data sets of this task are laid out in another way."""
@@ -105,7 +116,11 @@ class Task:
         """The target as the head's loss wants it."""
         raise NotImplementedError
 
-    def examples(self, model: Model, rows: Sequence[Row]) -> tuple[list[Example], int]:
+    def word(self, row: Row) -> str:
+        """The row's label in words, where the task is put in words."""
+        return str(row.target)
+
+    def examples(self, model: Model, rows: Sequence[Row]) -> tuple[Sequence[Example], int]:
         """Rows to learn from, as token ids and targets, and how many tokens did not fit."""
         assert model.head is not None
         encodings = iter(model.encode([text for row in rows for text in row.inputs]))
