@@ -129,8 +129,9 @@ def _show(record: dict[str, Any]) -> None:
     write_metrics(record["metrics"])
     tested, rows = record["evaluated_on"], record["rows"]
     write(f"measured on {tested['n']:,} rows: {tested['data']}")
+    verb = "asked with examples from" if record["strategy"] == "prompt" else "learned from"
     write(
-        f"learned from {record['trained_on']:,} of {rows['read']:,} rows ({rows['rejected']:,} rejected) "
+        f"{verb} {record['trained_on']:,} of {rows['read']:,} rows ({rows['rejected']:,} rejected) "
         f"in {record['seconds']:.1f} s"
     )
     write(f"saved to {record['out']}")

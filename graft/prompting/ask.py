@@ -236,7 +236,7 @@ class Asked:
             if not ids or unknown in ids:
                 raise UsageError(
                     f"the vocabulary of {self.model.folder} cannot write {word!r}; let another word stand for this "
-                    "label, as in words=label=word"
+                    "label (strategy prompt: words=label=word), or use --form head"
                 )
 
 

@@ -146,6 +146,10 @@ def _prompt(model: Model, task: Task, rows: Sequence[Row], strategy: Prompter, p
     with watch.bar("examples", len(rows)) as bar, computing(model, checkpoint.choose_dtype(plan.dtype)):
         found = strategy.prompt(model, texts, [task.word(row) for row in rows], seed=plan.seed, progress=bar.advance)
     seconds = time.perf_counter() - began
+    if found.get("rows_left_out"):
+        watch.note(
+            f"{found['rows_kept']:,} of {len(rows):,} rows are kept to choose examples from; candidates=N keeps more"
+        )
     return Adapted(rows=len(rows), seconds=seconds, rows_per_second=len(rows) / seconds, found=found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from graft.errors import UsageError
 from graft.grafted import Model
 from graft.heads import Answer, Classify, Head, Regress
 from graft.inference import Progress
-from graft.prompting.ask import Scored, asked, route, template_for
+from graft.prompting.ask import Asked, Scored, asked, route, template_for
 from graft.prompting.laying import answers, fitted
 from graft.prompting.prompt import Prompt, from_settings, spoken
 from graft.sealed import Text
@@ -27,6 +28,9 @@ from graft.transfer import Prompter, Solver, Strategy
 if TYPE_CHECKING:
     from graft.evaluate.metrics import Interval
     from graft.evaluate.report import Section
+
+STEPS = 25
+"""About so many steps a scale is written in: 0.2 each from 0 to 5."""
 
 FORMS = ("head", "text")
 
@@ -122,6 +126,8 @@ class InWords(Task):
             labels = list(learned["labels"])
         words = {label: label for label in labels} if self.inner.head == "regress" else spoken(labels)
         self._prompt = prompt = Prompt(words=words, numbers=self.inner.head == "regress", learned=self.learned)
+        if self.learned:
+            Asked(model, prompt, chosen)  # words that cannot be written are refused before they are learned
         return {"template": chosen, "prompt": prompt.as_dict()}
 
     def word(self, row: Row) -> str:
@@ -144,11 +150,10 @@ class InWords(Task):
     def outputs(self, model: Model, rows: Sequence[Row], progress: Progress | None = None) -> Outputs:
         """A score for each label (B, C), or the number they speak of (B, 1)."""
         found = self._scores(model, [row.inputs[0] for row in rows], progress)
-        left, notes = sum(found.examples_left_out), ()
-        if left:
-            texts = sum(count > 0 for count in found.examples_left_out)
-            notes = (f"{left:,} worked examples did not fit before {texts:,} of {len(rows):,} texts",)  # type: ignore[assignment]
-        return Outputs(values=found.values, truncated_tokens=sum(found.truncated_tokens), notes=notes)
+        left, texts = sum(found.examples_left_out), sum(count > 0 for count in found.examples_left_out)
+        note = f"{left:,} worked examples did not fit before {texts:,} of {len(rows):,} texts and were left out"
+        cut = sum(found.truncated_tokens)
+        return Outputs(values=found.values, truncated_tokens=cut, notes=(note,) if left else ())
 
     def measure(self, head: Head, values: Tensor, rows: Sequence[Row]) -> dict[str, Interval]:
         """As the task itself."""
@@ -211,9 +216,9 @@ def written_steps(scores: Sequence[float]) -> list[str]:
     (['0.0', '0.2', '0.4'], '5.0', 26)
     """
     low, high = min(scores), max(scores)
-    power = torch.tensor((high - low) / 25, dtype=torch.float64).log10().floor().int().item()
-    places = max(0, -int(power))
+    power = math.floor(math.log10((high - low) / STEPS))
     sizes = [float(f"{size}e{power}") for size in (1, 2, 5, 10)]
-    step = min(sizes, key=lambda size: abs(size * 25 - (high - low)))
+    step = min(sizes, key=lambda size: abs(size * STEPS - (high - low)))
+    places = max(0, -math.floor(math.log10(step)))
     first, last = round(low / step), round(high / step)
     return [f"{number * step:.{places}f}" for number in range(first, last + 1)]
