@@ -78,7 +78,10 @@ class LanguageTask(Task):
         return kept, rejected
 
     def examples(self, model: Model, rows: Sequence[Row]) -> tuple[Sequence[Example], int]:
-        """All documents one after the other, cut into blocks of the model's length. Nothing is left out."""
+        """All documents one after the other, cut into blocks of the model's length.
+
+        Only a last token that would be a block of its own, and has nothing before it to be told from, is left out.
+        """
         layout = _Layout(model)
         stream, starts = layout.stream([(str(row.inputs[0]), row.line) for row in rows])
         blocks = list(layout.blocks(stream, starts))
@@ -194,14 +197,15 @@ class _Layout:
         """All documents as one row of tokens, and for each where it starts there and its line."""
         stream: list[int] = []
         starts = []
-        for encoding, (_, line) in zip(
-            self.model.tokenizer.encode([text for text, _ in documents]), documents, strict=True
-        ):
+        encodings = self.model.tokenizer.encode([text for text, _ in documents])
+        for encoding, (_, line) in zip(encodings, documents, strict=True):
             starts.append((len(stream), line))
             own = self.opened(encoding.ids)
-            if self.kind == "next" and not self.start and stream:
-                own = own[len(self.end) :]  # the end of the document before it stands there already
-            stream += [*own, *self.end]
+            if stream and not (self.kind == "next" and not self.start):
+                stream += self.end
+            stream += own
+        if self.kind == "next":
+            stream += self.end
         return stream, starts
 
     def blocks(self, stream: Sequence[int], starts: Sequence[tuple[int, int]]) -> Iterator[tuple[list[int], int]]:
@@ -212,7 +216,7 @@ class _Layout:
             while waiting and waiting[0][0] <= place:
                 line = waiting.pop(0)[1]
             block = list(stream[place : place + self.room + more])
-            if len(block) > 1 or self.kind == "mask":
+            if len(block) > 1 or (self.kind == "mask" and not self.special.issuperset(block)):
                 yield block, line
 
     def example(self, block: Sequence[int], line: int, chance: random.Random) -> Example:

@@ -96,7 +96,8 @@ def test_scores_are_written_in_steps(words: Made, tmp_path: Path):
     assert answer.score == pytest.approx(1.0, abs=0.25)
     assert len(again.labels) == 21
     with pytest.raises(UsageError, match="cannot write '0'"):
-        finetune(table(tmp_path / "far.csv", [("a", "b", "0"), ("c", "d", "90")] * 9, NAMES), **options)
+        far = [(f"good w{number}", "bad", str(number * 10)) for number in range(20)]
+        finetune(table(tmp_path / "far.csv", far, NAMES), **options)
     with pytest.raises(UsageError, match="similarity reads pairs of texts"):
         graft.run("similarity", ["alone"], model=tmp_path / "out")
 
@@ -131,15 +132,8 @@ def test_the_nearest_rows_are_kept_up_to_a_number(words: Made, rows: Path, tmp_p
     said: list[str] = []
     template = "{} is {mask}" if name == "bert-mask" else "{} is"
     chosen = {"shots": 3, "selection": "nearest", "candidates": 20, "calibrate": True}
-    done = finetune(
-        rows,
-        model=words(name),
-        strategy="prompt",
-        out=tmp_path / "out",
-        template=template,
-        watch=noting(said),
-        **chosen,
-    )
+    options = {"strategy": "prompt", "template": template, "watch": noting(said), **chosen}
+    done = finetune(rows, model=words(name), out=tmp_path / "out", **options)
     assert done.record["found"]["rows_kept"] == 20
     assert done.record["found"]["rows_left_out"] == done.record["trained_on"] - 20
     again = load(tmp_path / "out", "float32")

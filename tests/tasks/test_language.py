@@ -20,6 +20,7 @@ from graft.loading import load
 from graft.recipes.finetune import finetune
 from graft.sealed import Settings
 from graft.tasks import Row
+from graft.train.example import log_likelihoods
 
 WORDS = [f"{letter}{number}" for letter in "abcd" for number in range(10)]
 NAMES = ("gpt2-lm", "bert-mask", "t5-lm")
@@ -115,7 +116,7 @@ def test_masks_are_drawn_anew_in_every_epoch_and_stay_for_evaluation(words):
     model = load(words("bert-mask"), "float32")
     model.settings = Settings(limit=22)
     examples, _ = JOB.examples(model, rows(" ".join(WORDS)))
-    assert len(examples) == 3
+    assert len(examples) == 2
     epochs = [[(example.sequences, example.places) for example in examples] for _ in range(3)]
     assert epochs[0] != epochs[1] != epochs[2]
     first = examples[0]
@@ -124,7 +125,7 @@ def test_masks_are_drawn_anew_in_every_epoch_and_stay_for_evaluation(words):
     assert len(first.places or ()) == 3
     both = [JOB.outputs(model, rows(" ".join(WORDS), "a1")).values for _ in range(2)]
     assert torch.equal(*both)
-    assert both[0][:, 1].tolist() == [3 + 3 + 1, 1]
+    assert both[0][:, 1].tolist() == [3 + 3, 1]
 
 
 def test_t5_reads_sentinels_and_writes_what_they_hide(words):
@@ -139,11 +140,7 @@ def test_t5_reads_sentinels_and_writes_what_they_hide(words):
     assert [read.count("<extra_id_"), written.count("<extra_id_"), read.split()[-1]] == [1, 1, "</s>"]
     assert len(example.target) == 1 + round(0.15 * 24) + 1
     theirs = transformers.T5ForConditionalGeneration.from_pretrained(folder).eval()
-    found = JOB.outputs(model, rows(" ".join(WORDS[:24]))).values
-    [fixed] = [one for one in [JOB.outputs(model, rows(" ".join(WORDS[:24]))).values] if torch.equal(one, found)]
-    assert fixed[0, 1] == len(example.target)
-    from graft.train.example import log_likelihoods
-
+    assert JOB.outputs(model, rows(" ".join(WORDS[:24]))).values[0, 1] == len(example.target)
     with torch.no_grad():
         loss = theirs(input_ids=torch.tensor([example.sequences[0]]), labels=example.target[None]).loss
     assert log_likelihoods(model, [example])[0] == pytest.approx(-float(loss) * len(example.target), rel=1e-5)

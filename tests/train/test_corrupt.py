@@ -54,11 +54,10 @@ def test_spans_put_back_give_the_text(length: int, seed: int):
     assert len(written) == gone + count
     parts: dict[int, list[int]] = {}
     for token in written:
-        parts[token] = [] if token < 1000 else parts.get(token, [])
-        if token >= 1000:
-            parts[last].append(token)
+        if token < 1000:
+            open_part = parts[token] = []
         else:
-            last = token
+            open_part.append(token)
     assert [one for token in read for one in (parts[token] if token < 1000 else [token])] == ids
     assert all(parts[mark] for mark in marks[:count])
 
