@@ -88,12 +88,14 @@ def finetune(
         strategy: "probe" (seconds), "full" (best) or "prompt" (nothing learns).
         eval: a file to measure on. Without it: the rows whose column `split` says test, else a fifth set aside by hash.
         out: folder to save to; it must be new, empty, or one Graft wrote.
-        columns, encoding, max_rejects, quotes: how files are read: see `graft.recipes.rows.load_rows`.
+        columns: role -> column, where the names do not say.
+        encoding: of the files, if not UTF-8.
+        max_rejects: rows that may be unusable; they are listed in rejects.jsonl.
+        quotes: whether fields of csv and tsv may be quoted.
         limit: longest input in tokens.
         overflow: what happens to longer inputs: "truncate" (reported) or "error".
-        template: for models that read and write text: the words around a text, with {} in its place; default: those
-            the task and the family are used to.
-        form: whether labels and scores are a head's ("head") or are written ("text"); default: as the model is used to.
+        template: for models that write text: the words around a text, {} in its place; default: the family's own.
+        form: whether labels and scores are a head's ("head") or written ("text"); default: as the model is used to.
         watch: where notices and progress go; silent by default.
         **plan: epochs, batch_size, learning_rate, warmup, seed, dtype, class_weights, patience (see
             `graft.recipes.adapt.Plan`), and the strategy's own settings (see its file in graft/transfer).
@@ -102,16 +104,11 @@ def finetune(
         GraftError: something cannot be used; the message says what to do. Nothing half-written is left.
     """
     watch = watch or Watch(quiet=True)
-    chosen, target = _plan(strategy, plan), None if out is None else Path(out)
-    if target is not None:
-        check_target(target)
+    chosen, target = _plan(strategy, plan), _target(out)
     reading = {"columns": columns, "encoding": encoding, "max_rejects": max_rejects, "quotes": quotes}
     source = _Source(job=tasks.find(task), out=target, reading=reading, watch=watch)
     rows = source.sides(data, eval, chosen.seed)
-    live = _fresh(model, limit, overflow)
-    source = dataclasses.replace(source, job=formed(source.job, live, form, strategy, chosen.settings))
-    own = source.job.settings(live, rows.train, rows.loaded.columns, template)
-    live.settings = dataclasses.replace(live.settings, **own)
+    live, source = _for_task(_fresh(model, limit, overflow), rows, template, form, chosen, source)
     return _finetune(live, str(getattr(model, "folder", model)), rows, chosen, source)
 
 
@@ -225,6 +222,24 @@ def _fresh(model: str | Path | Model, limit: int | None, overflow: str) -> Model
     live = load(model.folder if isinstance(model, Model) else model, dtype="float32")
     live.settings = Settings(limit=_limit(live, limit), overflow=overflow)  # type: ignore[arg-type]
     return live
+
+
+def _target(out: str | Path | None) -> Path | None:
+    """The folder to save to, if it may be."""
+    target = None if out is None else Path(out)
+    if target is not None:
+        check_target(target)
+    return target
+
+
+def _for_task(
+    live: Model, rows: _Rows, template: str | None, form: str | None, plan: Plan, source: _Source
+) -> tuple[Model, _Source]:
+    """The model with the settings its task adds, and the task in the form it is learned in."""
+    job = formed(source.job, live, form, plan.strategy, plan.settings)
+    own = job.settings(live, rows.train, rows.loaded.columns, template)
+    live.settings = dataclasses.replace(live.settings, **own)
+    return live, dataclasses.replace(source, job=job)
 
 
 def _record(

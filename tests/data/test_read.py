@@ -42,7 +42,7 @@ def test_a_folder(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "name", ["rows.txt", "rows.xlsx", "rows.csv.zip", "rows", "rows.parquet.gz", ".csv", "rows.gz"]
+    "name", ["rows.doc", "rows.xlsx", "rows.csv.zip", "rows", "rows.parquet.gz", ".csv", "rows.gz"]
 )
 def test_unknown_extension(tmp_path: Path, name: str):
     (tmp_path / name).write_text(GOOD)

@@ -95,9 +95,9 @@ def test_scores_are_written_in_steps(words: Made, tmp_path: Path):
     [answer] = graft.run("similarity", [("bad w1", "good good good")], model=tmp_path / "out", dtype="float32")
     assert answer.score == pytest.approx(1.0, abs=0.25)
     assert len(again.labels) == 21
+    far = table(tmp_path / "far.csv", [(f"good w{number}", "bad", str(number * 10)) for number in range(20)], NAMES)
     with pytest.raises(UsageError, match="cannot write '0'"):
-        far = [(f"good w{number}", "bad", str(number * 10)) for number in range(20)]
-        finetune(table(tmp_path / "far.csv", far, NAMES), **options)
+        finetune(far, **options)
     with pytest.raises(UsageError, match="similarity reads pairs of texts"):
         graft.run("similarity", ["alone"], model=tmp_path / "out")
 
