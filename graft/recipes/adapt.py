@@ -210,7 +210,8 @@ def _learn(
     """Train step by step; with patience, keep the weights that did best on the rows set aside."""
     dev_rows: list[Row] = []
     if plan.patience is not None:
-        kept, dev_rows = held_out(rows, DEV_SHARE, plan.seed)
+        # Another seed than the score's: by the same hash, every row that would fall here has been set aside already.
+        kept, dev_rows = held_out(rows, DEV_SHARE, plan.seed + 1)
         examples, _ = task.examples(model, kept)
         if not dev_rows or not examples:
             raise DataError(f"{len(rows)} rows are too few to set a development part aside; train without patience")

@@ -156,6 +156,16 @@ def test_perplexity_is_weighed_by_tokens():
         JOB.measure(None, values[2:], rows("c"))  # type: ignore[arg-type]
 
 
+def test_a_lower_perplexity_is_the_better_one(words, text: Path):
+    """With patience the weights kept are those of the lowest development perplexity."""
+    options = {"task": "language", "model": words("gpt2-lm"), "epochs": 5, "learning_rate": 3e-3, "limit": 30}
+    done = finetune(text, patience=2, **options)
+    found = [epoch["perplexity"]["value"] for epoch in done.adapted.epochs]
+    assert len(found) == 5
+    assert found[-1] == min(found)
+    assert done.record["metrics"]["perplexity"]["value"] < 0.7 * done.record["before"]["perplexity"]["value"]
+
+
 def test_what_cannot_go_on_is_refused(tiny, words, text: Path, tmp_path: Path):
     for name in ("bert", "bert-classify", "xlnet-lm", "t5-encoder"):
         with pytest.raises(ModelError, match="needs a model with the head it was pretrained with"):
