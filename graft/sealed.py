@@ -41,6 +41,7 @@ class Settings:
         limit: longest input in tokens, special tokens included; longer ones are handled as `overflow` says.
         template: the words around a text, with {} in its place, for models that read and write text.
         longest: the most tokens such a model writes.
+        prompt: how labels are asked for and answered in words (`graft.prompting.prompt.Prompt`).
         overflow: "truncate" reads the beginning and reports the rest; "error" refuses.
         both_orders: a pair is read in both orders, and what the head makes of them is added (Radford et al. 2018,
             section 3.3).
@@ -54,6 +55,7 @@ class Settings:
     limit: int | None = None
     template: str | None = None
     longest: int | None = None
+    prompt: dict[str, Any] | None = None
     overflow: Literal["truncate", "error"] = "truncate"
     both_orders: bool = False
     made: dict[str, Any] = field(default_factory=dict)
@@ -81,6 +83,7 @@ def read(folder: Path) -> Settings:
             limit=content.get("limit"),
             template=content.get("template"),
             longest=content.get("longest"),
+            prompt=content.get("prompt"),
             overflow=content.get("overflow", "truncate"),
             both_orders=content.get("both_orders", False),
             made=dict(content.get("made", {})),
@@ -102,10 +105,12 @@ def _check(settings: Settings) -> None:
         count = getattr(settings, name)
         if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
             raise ValueError(f"{name} is {count!r:.60}, expected a number of tokens")
-    if template is not None and not (isinstance(template, str) and template.count("{}") == 1):
-        raise ValueError(f"template is {template!r:.60}, expected a text with one {{}}")
     if not isinstance(settings.both_orders, bool):
         raise ValueError(f"both_orders is {settings.both_orders!r:.60}, expected true or false")
+    if template is not None and not (isinstance(template, str) and template.count("{}") in (1, 2)):
+        raise ValueError(f"template is {template!r:.60}, expected a text with one {{}}, or two for pairs")
+    if settings.prompt is not None and not isinstance(settings.prompt, dict):
+        raise ValueError(f"prompt is {settings.prompt!r:.60}, expected an object")
     if overflow not in ("truncate", "error"):
         raise ValueError(f"overflow is {overflow!r:.60}, expected 'truncate' or 'error'")
     base = settings.base

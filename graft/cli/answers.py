@@ -34,7 +34,7 @@ class Sink:
     """Where answers go; counts them, and what was not read of their texts."""
 
     def __init__(self) -> None:
-        self.texts = self.truncated_texts = self.truncated_tokens = 0
+        self.texts = self.truncated_texts = self.truncated_tokens = self.examples_left_out = 0
 
     def add(self, items: Sequence[Item], answers: Sequence[Answer], *, single: bool) -> None:
         """Take the answers to a chunk of texts.
@@ -47,6 +47,7 @@ class Sink:
             self.texts += 1
             self.truncated_texts += answer.truncated_tokens > 0
             self.truncated_tokens += answer.truncated_tokens
+            self.examples_left_out += answer.examples_left_out or 0
             self.one(item, answer, single)
         self.flush()
 
@@ -155,6 +156,8 @@ def written(out: str | None, task: str, as_json: bool, watch: Watch) -> Iterator
             f"note: {sink.truncated_tokens:,} tokens of {sink.truncated_texts:,} of {sink.texts:,} texts did not fit "
             "the model and were not read"
         )
+    if sink.examples_left_out:
+        watch.note(f"note: {sink.examples_left_out:,} worked examples of the prompt did not fit and were left out")
 
 
 def _kind(out: str, task: str) -> str:

@@ -66,12 +66,11 @@ def _show(done: Evaluation, report: str | None, as_json: bool) -> None:
 
 def _write_report(path: Path, model: Model, done: Evaluation) -> None:
     """The scores and what lies behind them, as one page."""
-    from graft import tasks
     from graft.evaluate import report
-    from graft.recipes.evaluate import test_rows
+    from graft.recipes.evaluate import task_of, test_rows
     from graft.recipes.watch import Watch
 
-    rows, job = test_rows(done.loaded, Watch(quiet=True)), tasks.find(done.task)
+    rows, job = test_rows(done.loaded, Watch(quiet=True)), task_of(model, done.task)
     sections = [
         report.scores_section(done.metrics, rows=done.n, note=job.method()),
         *job.sections(model.head, done.judged.values, rows, done.metrics),  # type: ignore[arg-type]

@@ -25,9 +25,8 @@ from graft.cli.output import write, write_json, write_metrics
 Data = Annotated[
     str, Argument(metavar="DATA", help="csv, tsv, jsonl, CoNLL .txt, SQuAD's json (also .gz, .xz) or parquet.")
 ]
-TaskName = Annotated[
-    str, Option(metavar="TASK", help="classify, pair, choice, similarity, embed, tag, ask, summarize or translate.")
-]
+TASKS = "classify, pair, choice, similarity, embed, tag, ask, summarize, translate or language."
+TaskName = Annotated[str, Option(metavar="TASK", help=TASKS)]
 Base = Annotated[
     str | None,
     Option(metavar="REF", help="A folder, or a name on the hub; default: sentence-transformers/all-MiniLM-L6-v2."),
@@ -55,7 +54,11 @@ Auxiliary = Annotated[
 Limit = Annotated[int | None, Option(metavar="N", help="Longest input in tokens; default: the model's.")]
 Template = Annotated[
     str | None,
-    Option(metavar="TEXT", help="For tasks that write text: the words around a text, with {} in its place."),
+    Option(metavar="TEXT", help="For models that read and write text: the words around a text, with {} in its place."),
+]
+Form = Annotated[
+    str | None,
+    Option(metavar="FORM", help="head, or text: labels are written; default: text for encoder-decoders, else head."),
 ]
 Set = Annotated[
     list[str] | None,
@@ -84,6 +87,7 @@ def finetune(
     limit: Limit = None,
     overflow: Overflow = "truncate",
     template: Template = None,
+    form: Form = None,
     set: Set = None,
     encoding: Encoding = None,
     max_rejects: MaxRejects = 0,
@@ -126,11 +130,16 @@ def default_out(data: str, task: str, strategy: str) -> str:
 
 
 def _show(record: dict[str, Any]) -> None:
+    if "before" in record:
+        write("before learning:")
+        write_metrics(record["before"])
+        write("after:")
     write_metrics(record["metrics"])
     tested, rows = record["evaluated_on"], record["rows"]
     write(f"measured on {tested['n']:,} rows: {tested['data']}")
+    verb = "asked with examples from" if record["strategy"] == "prompt" else "learned from"
     write(
-        f"learned from {record['trained_on']:,} of {rows['read']:,} rows ({rows['rejected']:,} rejected) "
+        f"{verb} {record['trained_on']:,} of {rows['read']:,} rows ({rows['rejected']:,} rejected) "
         f"in {record['seconds']:.1f} s"
     )
     write(f"saved to {record['out']}")

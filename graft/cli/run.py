@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from graft.heads import Answer
     from graft.recipes.watch import Watch
 
-TaskName = Annotated[
-    str, Argument(metavar="TASK", help="classify, pair, choice, similarity, embed, tag, ask, summarize or translate.")
-]
+TASKS = "classify, pair, choice, similarity, embed, tag, ask, summarize, translate or language."
+TaskName = Annotated[str, Argument(metavar="TASK", help=TASKS)]
 Given = Annotated[
     str | None,
     Argument(metavar="TEXT | FILE | -", help="A text; a .txt, .csv, .jsonl, .parquet or .conll file; - for stdin."),

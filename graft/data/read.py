@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import stat
+from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
 
-from graft.data import conll, delimited, jsonl, squad
+from graft.data import conll, delimited, documents, jsonl, squad
 from graft.data.lines import PACKINGS, decoded, unchanged
 from graft.data.table import Reject, RejectedRows, Table, refuse, write_rejects
 from graft.errors import DataError, UsageError
@@ -15,15 +16,23 @@ from graft.errors import DataError, UsageError
 __all__ = ["Reject", "RejectedRows", "Table", "read", "refuse", "write_rejects"]
 
 DELIMITED = {".csv": ",", ".tsv": "\t"}
+DOCUMENTS = ".txt"
 JSON_LINES = (".jsonl", ".ndjson", ".json")
-CONLL = (".conll", ".txt")
+CONLL = ".conll"
 _FORMATS = (
-    ".csv, .tsv, .jsonl, .ndjson or .json (one object per line, or SQuAD's), .conll or .txt (a word and its tag on "
-    "each line), each also with .gz or .xz added, and .parquet"
+    ".csv, .tsv, .jsonl, .ndjson or .json (one object per line, or SQuAD's), .txt (documents between "
+    "blank lines), .conll (a word and its tag on each line), each also with .gz or .xz added, and .parquet"
 )
 
 
-def read(path: str | Path, *, encoding: str | None = None, max_rejects: int = 0, quotes: bool = True) -> Table:
+def read(
+    path: str | Path,
+    *,
+    encoding: str | None = None,
+    max_rejects: int = 0,
+    quotes: bool = True,
+    tagged: bool = False,
+) -> Table:
     """Read a file of rows: csv, tsv, JSON lines, SQuAD's JSON, CoNLL (plain, gzip, xz) or parquet, told by its name.
 
     The delimiter of csv and tsv is found from the header line. Text is UTF-8 unless a byte order mark or ``encoding``
@@ -34,6 +43,7 @@ def read(path: str | Path, *, encoding: str | None = None, max_rejects: int = 0,
         encoding: the file's encoding.
         max_rejects: how many rows may be unusable.
         quotes: whether fields of csv and tsv may be quoted; otherwise quotes are characters like any other.
+        tagged: a .txt file has a word and its tag on each line.
 
     Raises:
         DataError: no such file, not a format that is read, damaged, undecodable, no rows, or changed while it was read.
@@ -45,6 +55,7 @@ def read(path: str | Path, *, encoding: str | None = None, max_rejects: int = 0,
         raise UsageError(f"max_rejects is {max_rejects}; expected 0 or more")
     _check_there(path)
     kind, packing = _kind(path)
+    kind = CONLL if tagged and kind == DOCUMENTS else kind
     with unchanged(path):
         table = _parse(path, kind, packing, encoding, quotes)
     if not table.read:
@@ -65,14 +76,15 @@ def _parse(path: Path, kind: str, packing: str, encoding: str | None, quotes: bo
     _, texts = decoded(path, packing, encoding)
     if kind in DELIMITED:
         return delimited.parse(path, texts, usual=DELIMITED[kind], quotes=quotes)
-    if kind in CONLL:
-        return conll.parse(path, texts)
-    if kind == ".json":
-        first = next(texts, "")
-        texts = chain([first], texts)
-        if squad.begins(first):
-            return squad.parse(path, texts)
-    return jsonl.parse(path, texts)
+    parse = {CONLL: conll.parse, DOCUMENTS: documents.parse, ".json": _json}.get(kind, jsonl.parse)
+    return parse(path, texts)
+
+
+def _json(path: Path, texts: Iterator[str]) -> Table:
+    """SQuAD's, or an object on each line."""
+    first = next(texts, "")
+    parse = squad.parse if squad.begins(first) else jsonl.parse
+    return parse(path, chain([first], texts))
 
 
 def _check_there(path: Path) -> None:
@@ -113,7 +125,7 @@ def _kind(path: Path) -> tuple[str, str]:
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     packing = suffixes.pop() if suffixes and suffixes[-1] in PACKINGS else ""
     kind = suffixes[-1] if suffixes else ""
-    if kind in (*DELIMITED, *JSON_LINES, *CONLL) or (kind == ".parquet" and not packing):
+    if kind in (*DELIMITED, *JSON_LINES, CONLL, DOCUMENTS) or (kind == ".parquet" and not packing):
         return kind, packing
     found = f"files named {kind + packing}" if kind + packing else "files without an extension"
     raise DataError(f"{path}: {found} cannot be read; expected {_FORMATS}")

@@ -67,6 +67,7 @@ class Answer:
         alternatives: the next best answers, best first.
         windows: how many overlapping parts the text was read in.
         truncated_tokens: tokens of the input that did not fit the model and were not read.
+        examples_left_out: worked examples of a prompt that did not fit before it.
     """
 
     label: str | None = None
@@ -84,6 +85,7 @@ class Answer:
     alternatives: tuple[Answer, ...] | None = None
     windows: int | None = None
     truncated_tokens: int = 0
+    examples_left_out: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The fields that apply, ready for JSON; a place in a text that has no answer is null."""

@@ -1,4 +1,4 @@
-"""A model reference becomes a local folder: a folder, a graft of the package, a model wheel, a cached one, or the hub's.
+"""A model reference becomes a local folder: given, a graft of the package, a model wheel, a cached one, or the hub's.
 
 What is on this machine is used without a look at the network; a reference that looks like a path never leads there.
 """

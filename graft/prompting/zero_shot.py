@@ -9,7 +9,6 @@ import numpy as np
 
 from graft.errors import UsageError
 from graft.grafted import Model
-from graft.heads import Answer
 from graft.inference import Progress
 
 TEMPLATE = "This text is about {}."
@@ -40,31 +39,11 @@ class ZeroShot:
         self.model, self.labels = model, tuple(labels)
         self._anchors_CD = _unit(model.embed([template.replace("{}", _words(label)) for label in labels]))
 
-    def probabilities(
-        self, texts: Sequence[str], progress: Progress | None = None
-    ) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Softmax of the cosines between texts and label names, (n, C)."""
-        cosines = _unit(self.model.embed(texts, progress)).astype(np.float64) @ self._anchors_CD.T / TEMPERATURE
-        raised = np.exp(cosines - cosines.max(axis=1, keepdims=True))
-        shares: np.ndarray[Any, np.dtype[np.float64]] = raised / raised.sum(axis=1, keepdims=True)
-        return shares
-
-    def answer(self, texts: Sequence[str], progress: Progress | None = None) -> list[Answer]:
-        """One answer a text."""
-        cut = [encoding.truncated_tokens for encoding in self.model.encode(texts)]
-        answers = []
-        for row, truncated in zip(self.probabilities(texts, progress).tolist(), cut, strict=True):
-            best = int(np.argmax(row))
-            by_name = dict(zip(self.labels, row, strict=True))
-            answers.append(
-                Answer(
-                    label=self.labels[best],
-                    probability=row[best],
-                    probabilities=by_name,
-                    truncated_tokens=truncated,
-                )
-            )
-        return answers
+    def logits(self, texts: Sequence[str], progress: Progress | None = None) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Cosines between texts and label names over the temperature, (n, C); softmax makes probabilities of them."""
+        rows = _unit(self.model.embed(texts, progress)).astype(np.float64)
+        found: np.ndarray[Any, np.dtype[np.float64]] = rows @ self._anchors_CD.T / TEMPERATURE
+        return found
 
 
 def _words(label: str) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor
 from graft import checkpoint, transfer
 from graft.errors import DataError, UsageError
 from graft.evaluate.metrics import Interval
+from graft.evaluate.wording import LOWER_IS_BETTER
 from graft.grafted import Model
 from graft.heads import HEADS, Classify, Pooled, Regress
 from graft.inference import computing
@@ -30,7 +31,7 @@ from graft.train.loop import Schedule, Step, train
 from graft.train.objectives import Objective, language
 from graft.train.optimizer import AdamW
 from graft.train.vocabulary import grow
-from graft.transfer import Contrasting, Solver, Strategy
+from graft.transfer import Contrasting, Prompter, Solver, Strategy
 
 FEWEST_STEPS = 120
 """Where the number of epochs is left open, small data are repeated until about so many steps are done..."""
@@ -136,6 +137,8 @@ def adapt(model: Model, task: Task, rows: Sequence[Row], plan: Plan, watch: Watc
     dtype = checkpoint.choose_dtype(plan.dtype)
     if not rows:
         raise DataError("there are no rows to learn from")
+    if isinstance(strategy, Prompter):
+        return _prompt(model, task, rows, strategy, plan, watch)
     model.merge()  # an adapter is a whole model from here on
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
@@ -144,7 +147,7 @@ def adapt(model: Model, task: Task, rows: Sequence[Row], plan: Plan, watch: Watc
         objective = Objective(language(model, weight) if weight else None)
         if weight:
             watch.note(f"auxiliary: {weight:g} x a language model's loss on the same texts is added to the task's")
-        if not (task.keeps_head and model.head is not None and model.head.kind == task.head):
+        if not (task.keeps_head and model.head is not None and task.fits(model.head.kind)):
             model.graft(task.head, **task.learn(rows))
         tuning, learned = _answering(model, task, rows, plan)
         examples, cut = task.examples(model, learned)
@@ -225,6 +228,22 @@ def development(rows: Sequence[Row], plan: Plan) -> tuple[list[Row], list[Row]]:
 
 def _keep(model: Model, values: Mapping[str, Any]) -> None:
     model.settings = replace(model.settings, answering={**model.settings.answering, **values})
+
+
+def _prompt(model: Model, task: Task, rows: Sequence[Row], strategy: Prompter, plan: Plan, watch: Watch) -> Adapted:
+    """Decide how to ask; nothing learns."""
+    if model.settings.prompt is None:
+        raise UsageError(f"strategy {plan.strategy} needs a task put in words; use `graft finetune --strategy prompt`")
+    began = time.perf_counter()
+    texts = [row.inputs[0] for row in rows]
+    with watch.bar("examples", len(rows)) as bar, computing(model, checkpoint.choose_dtype(plan.dtype)):
+        found = strategy.prompt(model, texts, [task.word(row) for row in rows], seed=plan.seed, progress=bar.advance)
+    seconds = time.perf_counter() - began
+    if found.get("rows_left_out"):
+        watch.note(
+            f"{found['rows_kept']:,} of {len(rows):,} rows are kept to choose examples from; candidates=N keeps more"
+        )
+    return Adapted(rows=len(rows), seconds=seconds, rows_per_second=len(rows) / seconds, found=found)
 
 
 def _weigh(model: Model, examples: Sequence[Example], plan: Plan) -> None:
@@ -321,9 +340,9 @@ def _learn(
     """Train step by step; with patience, keep the weights that did best on the rows set aside."""
     dev_rows: list[Row] = []
     if plan.patience is not None:
-        _, dev_rows = development(rows, plan)
-        aside = {row.line for row in dev_rows}
-        examples = [example for example in examples if example.line not in aside]
+        # Another seed than the score's: by the same hash, every row that would fall here has been set aside already.
+        kept, dev_rows = development(rows, plan)
+        examples, _ = task.examples(model, kept)
         if not dev_rows or not examples:
             raise DataError(f"{len(rows)} rows are too few to set a development part aside; train without patience")
     schedule, seen = plan.schedule(len(examples)), 0
@@ -355,7 +374,8 @@ def _touched(model: Model, examples: Sequence[Example]) -> Mapping[torch.nn.Para
     """The rows of the token embedding that occur in the data: no others will ever have a gradient, so it is sparse."""
     weight = model.backbone.token_embedding.weight
     shared = any(parameter is weight for parameter in (model.head or torch.nn.Module()).parameters())
-    if shared or model.backbone.decoder is not None:  # a decoder reads its start token as well
+    random = model.head is not None and model.head.kind == "mask"  # any token may stand where one was masked
+    if shared or random or model.backbone.decoder is not None:  # a decoder reads its start token as well
         return {}
     model.backbone.token_embedding.sparse = True
     used = sorted({token for example in examples for sequence in example.sequences for token in sequence})
@@ -374,7 +394,8 @@ class _Best:
         self, metrics: Mapping[str, Interval], model: Model, masters: Mapping[torch.nn.Parameter, Tensor]
     ) -> bool:
         """Take note of an epoch; True means that it is time to stop."""
-        value = metrics[self.metric if self.metric in metrics else next(iter(metrics))].value
+        name = self.metric if self.metric in metrics else next(iter(metrics))
+        value = metrics[name].value * (-1 if name in LOWER_IS_BETTER else 1)
         if value > self.value:
             self.value, self.waited = value, 0
             live = [masters.get(parameter, parameter.data) for parameter in model.parameters()]

@@ -18,6 +18,7 @@ from graft.loading import load
 from graft.recipes.adapt import plain
 from graft.recipes.rows import Loaded, load_rows, naming
 from graft.recipes.watch import Watch
+from graft.recipes.worded import in_words
 from graft.tasks import Row, Task
 
 
@@ -75,12 +76,13 @@ def judge(model: Model, task: Task, rows: Sequence[Row], watch: Watch) -> Judged
     Raises:
         DataError: a label the model does not have.
     """
-    assert model.head is not None
     began = time.perf_counter()
     with torch.inference_mode(), watch.bar("evaluating", len(rows)) as bar:
         outputs = task.outputs(model, rows, bar.advance)
     seconds = time.perf_counter() - began
-    metrics = task.measure(model.head, outputs.values, rows)
+    for note in outputs.notes:
+        watch.note(f"note: {note}")
+    metrics = task.measure(model.head, outputs.values, rows)  # type: ignore[arg-type]
     return Judged(values=outputs.values, metrics=metrics, truncated_tokens=outputs.truncated_tokens, seconds=seconds)
 
 
@@ -90,8 +92,10 @@ def task_of(model: Model, asked: str | None = None) -> Task:
     Raises:
         UsageError: the model has no head that fits a task, or not the task asked for.
     """
+    if model.settings.prompt and model.settings.task and asked in (None, model.settings.task):
+        return in_words(tasks.find(model.settings.task), model)
     kind = model.head.kind if model.head else None
-    fits = tasks.of_head(kind) if kind else []
+    fits = tasks.of_head(kind)
     if model.settings.task in tasks.names() and kind in tasks.find(str(model.settings.task)).also:
         fits = [str(model.settings.task)]
     name = asked or model.settings.task or (fits[0] if fits else None)

@@ -22,6 +22,7 @@ from graft.recipes.evaluate import Judged, judge
 from graft.recipes.rows import Loaded, held_out, load_rows, naming
 from graft.recipes.run_folder import Run, run_files
 from graft.recipes.watch import Watch
+from graft.recipes.worded import formed
 from graft.sealed import Settings, Text
 from graft.tasks import Row, Task
 from graft.version import __version__
@@ -74,6 +75,7 @@ def finetune(
     limit: int | None = None,
     overflow: str = "truncate",
     template: str | None = None,
+    form: str | None = None,
     watch: Watch | None = None,
     **plan: Any,
 ) -> Finetuned:
@@ -81,7 +83,7 @@ def finetune(
 
     Args:
         data: csv, tsv, jsonl, CoNLL, SQuAD's json (plain, .gz, .xz) or parquet with the task's columns.
-        task: "classify", "pair", "choice", "similarity", "embed", "tag", "ask", "summarize", "translate".
+        task: "classify", "pair", "choice", "similarity", "embed", "tag", "ask", "summarize", "translate" or "language".
         model: a folder, a name on the hub, or a loaded model (which is left as it is).
         strategy: a name from graft.transfer: "probe" (seconds), "full" (best), "bitfit", "partial", "gradual", ...
         eval: a file to measure on. Without it: the rows whose column `split` says test, else a fifth set aside by hash.
@@ -93,6 +95,7 @@ def finetune(
         limit: longest input in tokens.
         overflow: what happens to longer inputs: "truncate" (reported) or "error".
         template: for models that write text: the words around a text, {} in its place; default: the family's own.
+        form: whether labels and scores are a head's ("head") or written ("text"); default: as the model is used to.
         watch: where notices and progress go; silent by default.
         **plan: epochs, batch_size, learning_rate, warmup, seed, dtype, class_weights, patience, auxiliary (see
             `graft.recipes.adapt.Plan`), and the strategy's own settings (see its file in graft/transfer).
@@ -101,13 +104,11 @@ def finetune(
         GraftError: something cannot be used; the message says what to do. Nothing half-written is left.
     """
     watch = watch or Watch(quiet=True)
-    chosen, target = _plan(strategy, plan), None if out is None else Path(out)
-    if target is not None:
-        check_target(target)
+    chosen, target = _plan(strategy, plan), _target(out)
     reading = {"columns": columns, "encoding": encoding, "max_rejects": max_rejects, "quotes": quotes}
     source = _Source(job=tasks.find(task), out=target, reading=reading, watch=watch)
     rows = source.sides(data, eval, chosen.seed)
-    live = _for_task(_fresh(model, limit, overflow), rows, template, source.job)
+    live, source = _for_task(_fresh(model, limit, overflow), rows, template, form, chosen, source)
     return _finetune(live, str(getattr(model, "folder", model)), rows, chosen, source)
 
 
@@ -166,13 +167,14 @@ class _Source:
 def _finetune(live: Model, base: str, rows: _Rows, plan: Plan, source: _Source) -> Finetuned:
     job, watch = source.job, source.watch
     findings = _check(rows, watch)
+    before = _before(live, rows, plan, source)
     with naming(rows.loaded.path):
         done = adapt(live, job, rows.train, plan, watch)
     _say_cut(done.truncated_tokens, "training", live, watch)
     with computing(live, checkpoint.choose_dtype(plan.dtype)), naming(rows.test_path):
         judged = judge(live, job, rows.test, watch)
     _say_cut(judged.truncated_tokens, "held-out", live, watch)
-    record = _record(base, rows, plan, source, done, judged, findings)
+    record = _record(base, rows, plan, source, done, judged, findings) | before
     live.seal(
         _golden([text for row in rows.test for text in job.sequences(row)]), _settings(live, job, record, rows.loaded)
     )
@@ -205,6 +207,17 @@ def _finetune(live: Model, base: str, rows: _Rows, plan: Plan, source: _Source) 
     )
 
 
+def _before(live: Model, rows: _Rows, plan: Plan, source: _Source) -> dict[str, Any]:
+    """The score of the model as it came, for tasks where that says something."""
+    if not source.job.measures_before:
+        return {}
+    with computing(live, checkpoint.choose_dtype(plan.dtype)), naming(rows.test_path):
+        judged = judge(live, source.job, rows.test, source.watch)
+    for name, interval in judged.metrics.items():
+        source.watch.note(f"before learning: {name} {interval}")
+    return {"before": plain(judged.metrics)}
+
+
 def _fresh(model: str | Path | Model, limit: int | None, overflow: str) -> Model:
     """The pretrained model anew, in float32, whatever state the given one is in."""
     if overflow not in ("truncate", "error"):
@@ -216,11 +229,22 @@ def _fresh(model: str | Path | Model, limit: int | None, overflow: str) -> Model
     return live
 
 
-def _for_task(live: Model, rows: _Rows, template: str | None, job: Task) -> Model:
-    """The model with the settings this task adds."""
+def _target(out: str | Path | None) -> Path | None:
+    """The folder to save to, if it may be."""
+    target = None if out is None else Path(out)
+    if target is not None:
+        check_target(target)
+    return target
+
+
+def _for_task(
+    live: Model, rows: _Rows, template: str | None, form: str | None, plan: Plan, source: _Source
+) -> tuple[Model, _Source]:
+    """The model with the settings its task adds, and the task in the form it is learned in."""
+    job = formed(source.job, live, form, plan.strategy, plan.settings)
     own = job.settings(live, rows.train, rows.loaded.columns, template)
     live.settings = dataclasses.replace(live.settings, **own)
-    return live
+    return live, dataclasses.replace(source, job=job)
 
 
 def _record(

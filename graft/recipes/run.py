@@ -51,5 +51,11 @@ def run(
         if name not in job.options:
             raise UsageError(f"{task} has no option {name!r}: {nearest(name, job.options) if job.options else 'none'}")
     opened = model if isinstance(model, Model) else load(model, dtype=dtype)
+    if opened.settings.prompt:
+        from graft.recipes.worded import in_words  # what training needs is not waited for otherwise
+
+        job = in_words(job, opened)
+        if options and not job.options:
+            raise UsageError(f"{opened.folder}: this model has labels of its own; leave {', '.join(options)} out")
     with watch.bar(task, len(texts)) as bar:
         return job.answer(opened, texts, bar.advance, **options)  # type: ignore[arg-type]

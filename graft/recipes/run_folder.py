@@ -79,8 +79,7 @@ def _page(run: Run) -> report.Page:
 
 
 def _sections(run: Run) -> list[report.Section]:
-    assert run.model.head is not None
-    return run.job.sections(run.model.head, run.judged.values, run.test, run.judged.metrics)
+    return run.job.sections(run.model.head, run.judged.values, run.test, run.judged.metrics)  # type: ignore[arg-type]
 
 
 def _data(run: Run) -> report.DataSummary:

@@ -17,6 +17,7 @@ from graft.errors import UsageError, nearest
 from graft.grafted import Model
 from graft.heads import Answer, Head
 from graft.inference import Progress
+from graft.prompting.wording import Wording
 from graft.sealed import Text
 from graft.train.example import Example
 
@@ -52,10 +53,12 @@ class Outputs:
     Attributes:
         values: one for each row, in order: a tensor (B, ...) of the head's outputs, or a list of what was made of them.
         truncated_tokens: tokens of the rows that were not read.
+        notes: what else was left out, to be said.
     """
 
     values: Any
     truncated_tokens: int
+    notes: tuple[str, ...] = ()
 
 
 class Task:
@@ -73,6 +76,8 @@ class Task:
         windows: whether longer inputs are read in overlapping windows instead of being cut.
         shell: what follows `graft run TASK` in examples, where that is not one text.
         python: the line of Python that asks `model`, likewise.
+        wording: how its labels or scores are asked for in words (`graft.recipes.worded`); None: they cannot be.
+        measures_before: whether the score before learning says something.
     """
 
     name = ""
@@ -86,6 +91,12 @@ class Task:
     windows = False
     shell = ""
     python = ""
+    wording: Wording | None = None
+    measures_before = False
+
+    def fits(self, kind: str | None) -> bool:
+        """Whether a head of this kind does the task."""
+        return kind == self.head
 
     def reshape(self, table: Table) -> Table:
         """The table with the columns the roles speak of, where data sets of this task are laid out in another way."""
@@ -134,7 +145,11 @@ class Task:
         """The target as the head's loss wants it."""
         raise NotImplementedError
 
-    def examples(self, model: Model, rows: Sequence[Row]) -> tuple[list[Example], int]:
+    def word(self, row: Row) -> str:
+        """The row's label in words, where the task is put in words."""
+        return str(row.target)
+
+    def examples(self, model: Model, rows: Sequence[Row]) -> tuple[Sequence[Example], int]:
         """Rows to learn from, as token ids and targets, and how many tokens did not fit."""
         assert model.head is not None
         texts = [[one for text in self.sequences(row) for one in model.orders(text)] for row in rows]
@@ -204,9 +219,9 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def of_head(kind: str) -> list[str]:
+def of_head(kind: str | None) -> list[str]:
     """The tasks a head of this kind is for."""
-    return [name for name in names() if find(name).head == kind]
+    return [name for name in names() if find(name).fits(kind)]
 
 
 def find(name: str) -> Task:

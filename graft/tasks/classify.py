@@ -17,7 +17,9 @@ from graft.errors import DataError, UsageError, nearest
 from graft.grafted import Model
 from graft.heads import Answer, Classify, Head
 from graft.inference import Progress
-from graft.prompting.zero_shot import TEMPLATE, ZeroShot
+from graft.prompting.ask import asked, entailment, route, template_for
+from graft.prompting.prompt import Prompt, spoken
+from graft.prompting.wording import Wording
 from graft.sealed import Text
 from graft.tasks import Row, Task, answered
 
@@ -42,6 +44,9 @@ class ClassifyTask(Task):
     options: tuple[str, ...] = ("labels", "template")
     reads: tuple[str, ...] = ("text",)
     unlabelled: tuple[str, ...] = ()
+    wording = Wording(
+        prefixed="classify: {}", continued="{}\nLabel:", masked="{} This is {mask}.", named="This text is about {}."
+    )
     roles: tuple[Role, ...] = (
         Role(name="text", aliases=("sentence", "body", "message", "content", "review", "document")),
         Role(name="label", aliases=("labels", "category", "class", "intent", "sentiment", "target")),
@@ -135,9 +140,8 @@ class ClassifyTask(Task):
         Raises:
             UsageError: labels for a model that has its own, or none for one that has not.
         """
-        labels, template = options.get("labels"), options.get("template", TEMPLATE)
-        if labels:
-            return _zero_shot(model, inputs, labels, template, progress)
+        if labels := options.get("labels"):
+            return self._zero_shot(model, inputs, labels, options.get("template"), progress)
         if not isinstance(model.head, Classify):
             raise UsageError(
                 f"{model.folder}: this model has no labels of its own; name some to choose from "
@@ -145,17 +149,25 @@ class ClassifyTask(Task):
             )
         return answered(model, inputs, progress)
 
-
-def _zero_shot(
-    model: Model, inputs: Sequence[Text], labels: Sequence[str], template: str, progress: Progress | None
-) -> list[Answer]:
-    if isinstance(model.head, Classify):
-        own = ", ".join(model.head.labels)
-        raise UsageError(f"{model.folder}: this model has labels of its own ({own}); leave --labels out")
-    plain = [text for text in inputs if isinstance(text, str)]
-    if len(plain) != len(inputs):
-        raise UsageError("choosing from labels reads single texts, found pairs")
-    return ZeroShot(model, labels, template).answer(plain, progress)
+    def _zero_shot(
+        self,
+        model: Model,
+        inputs: Sequence[Text],
+        labels: Sequence[str],
+        template: str | None,
+        progress: Progress | None,
+    ) -> list[Answer]:
+        if isinstance(model.head, Classify) and entailment(model) is None:
+            own = ", ".join(model.head.labels)
+            raise UsageError(f"{model.folder}: this model has labels of its own ({own}); leave --labels out")
+        if not all(isinstance(text, str) for text in inputs):
+            raise UsageError("choosing from labels reads single texts, found pairs")
+        if len(labels) < 2 or len(set(labels)) != len(labels) or not all(label.strip() for label in labels):
+            names = ", ".join(labels) or "none"
+            raise UsageError(f"zero-shot needs at least two different label names, found: {names}")
+        prompt = Prompt(words=spoken(labels), calibrate=route(model) != "named")
+        scored = asked(model, prompt, template_for(model, self.wording, template)).scores(inputs, progress)
+        return Classify(1, labels=labels).decode(scored.values, scored.truncated_tokens)
 
 
 def _several(table: Table, columns: Mapping[str, str]) -> bool:

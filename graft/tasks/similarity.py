@@ -15,6 +15,7 @@ from graft.errors import DataError, UsageError
 from graft.grafted import Model
 from graft.heads import Answer, Head, Regress
 from graft.inference import Progress
+from graft.prompting.wording import Wording
 from graft.sealed import Text
 from graft.tasks import Row, Task, answered
 
@@ -43,6 +44,10 @@ class SimilarityTask(Task):
     shell, python = SHELL, PYTHON
     primary = "spearman"
     roles = ROLES
+    wording = Wording(  # the first as Raffel et al. 2020, appendix D.13
+        prefixed="stsb sentence1: {} sentence2: {}",
+        continued="First: {}\nSecond: {}\nSimilarity:",
+    )
 
     def read(self, table: Table, columns: Mapping[str, str]) -> tuple[list[Row], list[Reject]]:
         """Rows with two texts and a finite score."""

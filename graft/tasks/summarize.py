@@ -12,7 +12,7 @@ from graft.generate.greedy import greedy
 from graft.grafted import Model
 from graft.heads import Answer, Head
 from graft.inference import Progress
-from graft.prompting import wording
+from graft.prompting import laying, wording
 from graft.sealed import Text
 from graft.tasks import Outputs, Row, Task
 from graft.train import text
@@ -65,7 +65,7 @@ class SummarizeTask(Task):
                 kept.append(Row((str(texts[source]),), texts.get(target), line))
         return kept, rejected
 
-    def examples(self, model: Model, rows: Sequence[Row]) -> tuple[list[Example], int]:
+    def examples(self, model: Model, rows: Sequence[Row]) -> tuple[Sequence[Example], int]:
         """The document in its template, and the summary to write."""
         sources = self._sources(model, [str(row.inputs[0]) for row in rows])
         return text.examples(model, sources, [str(row.target) for row in rows], [row.line for row in rows])
@@ -109,8 +109,8 @@ class SummarizeTask(Task):
         if len(plain) != len(inputs):
             raise UsageError(f"{self.name} reads single texts, found pairs")
         longest = _longest(model, options.get("longest"))
-        questions = text.prompts(model, self._sources(model, plain), room=longest)
-        stop, ids = {text.end_token(model)}, [one.ids for one in questions]
+        questions = laying.prompts(model, self._sources(model, plain), room=longest)
+        stop, ids = {laying.end_token(model)}, [one.ids for one in questions]
         known = model.tokenizer.vocab_size
         found = greedy(model, ids, longest=longest, stop=stop, vocabulary=known, progress=progress)
         return [

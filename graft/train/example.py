@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from graft.batch import Packed, pack
+from graft.batch import Packed, by_length, pack
 from graft.grafted import Model
+
+TOKENS = 1024
+"""Tokens whose logits over the whole vocabulary are held at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,27 @@ def head_loss(model: Model, examples: Sequence[Example], hidden_TD: Tensor, batc
     target = join([example.target for example in examples]).to(model.device)
     sizes = batch.lengths if head.per_token else [len(example.sequences) for example in examples]
     return head.loss(head(seen, batch), target, sizes)
+
+
+def log_likelihoods(model: Model, examples: Sequence[Example]) -> list[float]:
+    """The log-probability of each row's targets, the sum over its places, for heads that predict tokens."""
+    found = [0.0] * len(examples)
+    for indices in by_length([example.tokens for example in examples], TOKENS):
+        rows = [examples[index] for index in indices if examples[index].targets]
+        if not rows:
+            continue
+        assert model.head is not None
+        with torch.inference_mode():
+            batch, read = packed(model, rows)
+            places = _places(rows)
+            assert places is not None
+            hidden_ND = model.backbone.read(batch, model.head.kind, read)[places.to(model.device)]
+            logs_NV = model.head(hidden_ND, read or batch).log_softmax(-1)
+            target_N = torch.cat([row.target for row in rows]).to(model.device)
+            sums = logs_NV[torch.arange(len(target_N)), target_N].double().cpu().split([row.targets for row in rows])
+        for index, one in zip([index for index in indices if examples[index].targets], sums, strict=True):
+            found[index] = float(one.sum())
+    return found
 
 
 def packed(model: Model, examples: Sequence[Example]) -> tuple[Packed, Packed | None]:

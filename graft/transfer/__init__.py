@@ -13,6 +13,7 @@ import torch
 
 from graft.errors import UsageError, nearest
 from graft.grafted import Model
+from graft.sealed import Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,12 +129,30 @@ class Contrasting(Protocol):
         """Say what learns."""
 
 
+@runtime_checkable
+class Prompter(Protocol):
+    """A strategy in which nothing learns: it decides how a model is asked, from texts and their labels."""
+
+    name: ClassVar[str]
+
+    def prompt(
+        self,
+        model: Model,
+        texts: Sequence[Text],
+        labels: Sequence[str],
+        *,
+        seed: int = 0,
+        progress: Callable[[int], None] | None = None,
+    ) -> dict[str, Any]:
+        """Put what was decided into the model's settings; returns what was found."""
+
+
 def names() -> list[str]:
     """The strategies this package has, by its own listing."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def find(name: str) -> type[Strategy | Solver]:
+def find(name: str) -> type[Strategy | Solver | Prompter]:
     """The strategy of that name.
 
     Raises:
@@ -142,7 +161,7 @@ def find(name: str) -> type[Strategy | Solver]:
     own = names()
     if name not in own:
         raise UsageError(f"unknown strategy {name!r}: {nearest(str(name), own)}")
-    found: type[Strategy | Solver] = importlib.import_module(f"{__name__}.{own[own.index(name)]}").STRATEGY
+    found: type[Strategy | Solver | Prompter] = importlib.import_module(f"{__name__}.{own[own.index(name)]}").STRATEGY
     return found
 
 
@@ -151,7 +170,7 @@ def settings(name: str) -> list[str]:
     return [field.name for field in dataclasses.fields(find(name))]  # type: ignore[arg-type]
 
 
-def make(name: str, settings: Mapping[str, Any] | None = None) -> Strategy | Solver:
+def make(name: str, settings: Mapping[str, Any] | None = None) -> Strategy | Solver | Prompter:
     """A strategy with its settings; text is taken as what the setting holds, lists with commas between.
 
     Raises:

@@ -137,11 +137,14 @@ def test_what_does_not_fit_is_counted(writer: Path):
         job.examples(model, [Row((long,), "a1", 1)])
 
 
+HEADED = {"form": "head", "columns": {"text": "document", "label": "summary"}}
+
+
 @pytest.mark.parametrize(
     ("task", "options", "message"),
     [
         ("summarize", {"template": "no place"}, r"needs exactly one \{\}"),
-        ("classify", {"template": "{}", "columns": {"text": "document", "label": "summary"}}, "leave the template out"),
+        ("classify", {**HEADED, "template": "{}"}, "leave the template out"),
         ("translate", {"columns": {"source": "document", "target": "summary"}}, "needs to know the languages"),
     ],
 )
