@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -121,6 +122,8 @@ def _check_others(
 def _stated(folder: Path, base: Base, seen: Inspected) -> Inspected:
     """The base as the class that the adapter's own config.json names."""
     published, family, architecture, config = checkpoint.read_config(folder)
+    if seen.backbone.decoder is not None and not getattr(config, "decoder_layers", 1):
+        seen = _encoder(seen)
     if family.name != seen.family.name or config != seen.backbone.config:
         raise ModelError(
             f"{folder}: config.json describes another model than the base {base.reference!r}: "
@@ -128,6 +131,14 @@ def _stated(folder: Path, base: Base, seen: Inspected) -> Inspected:
             f"of {seen.backbone.config.parameters:,}"
         )
     return dataclasses.replace(seen, published=published, architecture=architecture)
+
+
+def _encoder(seen: Inspected) -> Inspected:
+    """The base without its decoder, which heads that tag tokens do not read."""
+    without: dict[str, Any] = {"decoder_layers": 0}
+    seen.backbone.config, seen.backbone.decoder = dataclasses.replace(seen.backbone.config, **without), None
+    found = [one for one in seen.found if not any(name.startswith("backbone.decoder.") for name in one.names)]
+    return dataclasses.replace(seen, found=found)
 
 
 def _class(said: Described, seen: Inspected) -> str:
@@ -164,6 +175,8 @@ def load(folder: Path, *, dtype: torch.dtype, check_finite: bool = False) -> tup
         raise ModelError(f"{folder}: NaN or infinity in {len(bad)} tensors: {listed(bad[:5])}; the adapter is damaged")
     loaded = checkpoint.load(opened.base.folder, dtype=dtype, check_finite=check_finite)
     backbone = loaded.backbone.requires_grad_(False)
+    backbone.config = opened.seen.backbone.config
+    backbone.decoder = backbone.decoder if opened.seen.backbone.decoder is not None else None
     peft.put_in(backbone, opened.factors, shards, opened.dropout, dtype)
     learned.put_in(backbone, opened.sizes, shards, dtype)
     peft.fold_in(loaded.head, opened.factors, shards)

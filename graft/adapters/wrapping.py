@@ -9,10 +9,10 @@ from torch import nn
 
 from graft.adapters.base import Base
 from graft.adapters.layers import Bottleneck, LowRank, Wrapped
+from graft.adapters.swap import swap
 from graft.errors import UsageError, nearest
 from graft.heads import Head
 from graft.model.config import LINEARS
-from graft.model.swap import swap
 
 
 def present(backbone: nn.Module) -> bool:

@@ -207,7 +207,7 @@ class _Place:
 
     def nul(self, text: str, held: int) -> DataError:
         before = text[: text.index("\0")]
-        byte = self.bytes - held + len(before.encode(self.codec))
+        byte = self.bytes - held + len(before.encode(self.codec, "replace"))  # some codecs read what they cannot write
         return DataError(
             f"{self.path}: line {self.line(before)}, byte {byte}: a NUL byte. This is no text file, "
             "or UTF-16 without its byte order mark (then try --encoding utf-16-le)"

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from graft import adapters, transfer
+from graft.adapters.swap import swap
 from graft.errors import UsageError
 from graft.loading import load
-from graft.model.swap import swap
 from graft.sealed import Settings
 from graft.transfer import Strategy
 

@@ -22,14 +22,19 @@ from graft.train.loop import Schedule, train
 from graft.train.optimizer import AdamW
 from graft.transfer import Contrasting, Solver, Strategy
 
-STEPPING = [name for name in transfer.names() if not isinstance(transfer.make(name), Solver)]
-SOLVING = [name for name in transfer.names() if name not in STEPPING]
+SOLVING = [name for name in transfer.names() if isinstance(transfer.make(name), Solver)]
+STEPPING = [name for name in transfer.names() if isinstance(transfer.make(name), Strategy) and name not in SOLVING]
+
+
+CAUSAL = {"next"}
+UNUSUAL = {"bert": CAUSAL, "roberta": CAUSAL, "xlm_roberta": CAUSAL, "xlnet": {"beam"}}
+"""Heads an ordinary model of the family cannot be given, or that learn otherwise than by their loss alone."""
 
 
 @cache
 def heads(family: str) -> list[str]:
     """The kinds of heads a family is published with, a regression beside every classifier, and vectors."""
-    found = {grafting.kind for grafting in families.find(family).heads.values()}
+    found = {grafting.kind for grafting in families.find(family).heads.values()} - UNUSUAL.get(family, set())
     return sorted(found | {"embed"} | ({"regress"} if "classify" in found else set()))
 
 
@@ -91,12 +96,12 @@ def test_what_is_frozen_stays_and_what_learns_moves(tiny, tmp_path: Path, family
     learned = outputs(model)
     assert not torch.equal(learned, before)
     assert next(going, "finished") == "finished"
-    torch.testing.assert_close(outputs(model), learned, atol=1e-5, rtol=0)
+    torch.testing.assert_close(outputs(model), learned, atol=1e-5, rtol=1e-5)
     again = load(model.save(tmp_path / "saved"), "float32")
     torch.testing.assert_close(outputs(again), outputs(model), atol=1e-6, rtol=0)
     if "merge" in transfer.settings(name):
         again.merge()
-        torch.testing.assert_close(outputs(again), learned, atol=1e-5, rtol=0)
+        torch.testing.assert_close(outputs(again), learned, atol=1e-5, rtol=1e-5)
         whole = load(again.save(tmp_path / "whole"), "float32")
         torch.testing.assert_close(outputs(whole), outputs(again), atol=1e-6, rtol=0)
 

@@ -66,7 +66,7 @@ def test_a_file_of_the_shared_task(tmp_path: Path):
 )
 def test_ways_to_write_it(tmp_path: Path, text: str, words: list[list[str]], tags: list[list[str]]):
     for name in ("rows.conll", "rows.txt"):
-        table = read(write(tmp_path, text, name))
+        table = read(write(tmp_path, text, name), tagged=True)
         assert [row["tokens"] for row in table.rows] == words
         assert [row["ner_tags"] for row in table.rows] == tags
 
@@ -79,7 +79,7 @@ def test_words_alone(tmp_path: Path):
 
 def test_packed(tmp_path: Path):
     (tmp_path / "rows.txt.gz").write_bytes(gzip.compress(FILE.encode()))
-    assert read(tmp_path / "rows.txt.gz").kept == 2
+    assert read(tmp_path / "rows.txt.gz", tagged=True).kept == 2
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_nothing_in_it(tmp_path: Path, text: str):
 
 def test_prose_is_no_conll_file(tmp_path: Path):
     with pytest.raises(RejectedRows, match=r"rows\.txt: none of its 1 rows usable\. The first: line 2: 3 columns"):
-        read(write(tmp_path, "It was a dark night.\nNobody was there.\n", "rows.txt"))
+        read(write(tmp_path, "It was a dark night.\nNobody was there.\n", "rows.txt"), tagged=True)
 
 
 def test_a_line_of_very_many_columns(tmp_path: Path):
