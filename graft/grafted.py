@@ -18,7 +18,7 @@ from graft.errors import DataError, ModelError, StorageError, UsageError
 from graft.families import Family
 from graft.files import replacing
 from graft.heads import Answer, Embed, Head, Pooled
-from graft.inference import Progress, check_encodings, run_all
+from graft.inference import Progress, check_encodings, marked, merged, run_all, told
 from graft.model.config import UNLIMITED
 from graft.model.recurrent import State
 from graft.model.transformer import Transformer
@@ -97,12 +97,12 @@ class Model(nn.Module):
             DataError: an input is not text, or does not fit where the overflow rule is "error".
         """
         single = isinstance(texts, str) or (isinstance(texts, tuple) and len(texts) == 2)
-        encodings = self.encode([texts] if single else texts)  # type: ignore[list-item]
+        read = self.windows([texts] if single else texts)  # type: ignore[list-item]
         head = self._needs_head("answer")
-        outputs = self._outputs(encodings, progress)
-        cut = [encoding.truncated_tokens for encoding in encodings]
+        outputs, how = self.outputs(read, head, progress), told(read, self.settings)
         join = torch.cat if head.per_token else torch.stack
-        answers = head.decode(join(outputs), cut) if outputs else []
+        answers = head.decode(join(outputs), [one["truncated_tokens"] for one in how]) if outputs else []
+        answers = answers if head.per_token else marked(answers, how, self.settings)
         return answers[0] if single else answers
 
     def encode(self, texts: Sequence[Text]) -> list[Encoding]:
@@ -110,6 +110,14 @@ class Model(nn.Module):
         encodings = self.tokenizer.encode(texts, limit=self.limit, overflow=self.settings.overflow)
         check_encodings(encodings, self.backbone.config, self.folder)
         return encodings
+
+    def windows(self, texts: Sequence[Text]) -> list[list[Encoding]]:
+        """Texts as the model reads them: one encoding of each, or as many as it takes where the rule is "window"."""
+        if self.settings.overflow != "window":
+            return [[encoding] for encoding in self.encode(texts)]
+        found = self.tokenizer.windows(texts, limit=self.limit)
+        check_encodings([encoding for windows in found for encoding in windows], self.backbone.config, self.folder)
+        return found
 
     def embed(self, texts: Sequence[Text], progress: Progress | None = None) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Texts as vectors, float32 (n, D).
@@ -120,7 +128,7 @@ class Model(nn.Module):
         if isinstance(texts, str):
             raise DataError("embed takes a list of texts, found a single one; write embed([text])")
         head = self.head if isinstance(self.head, Embed) else Embed()
-        rows = self._outputs(self.encode(texts), progress, head)
+        rows = self.outputs(self.windows(texts), head, progress)
         return torch.stack(rows).numpy() if rows else np.zeros((0, self.backbone.config.hidden_size), np.float32)
 
     def hidden_states(
@@ -182,11 +190,17 @@ class Model(nn.Module):
         """The output of any head for lists of token ids, one for each."""
         return self._run(self._check_ids(sequences), types, head, progress)
 
-    def _outputs(
-        self, encodings: Sequence[Encoding], progress: Progress | None = None, head: Head | None = None
+    def outputs(
+        self, texts: Sequence[Sequence[Encoding]], head: Head, progress: Progress | None = None
     ) -> list[Tensor]:
-        ids = [encoding.ids for encoding in encodings]
-        return self._run(ids, [encoding.types for encoding in encodings], head or self.head, progress)
+        """The output of a head for each text, those of its windows made one (`Head.merge`)."""
+        flat = [encoding for windows in texts for encoding in windows]
+        several = len(flat) > len(texts)  # progress counts texts
+        ids, types = [encoding.ids for encoding in flat], [encoding.types for encoding in flat]
+        found = merged(head, self._run(ids, types, head, None if several else progress), texts)
+        if several and progress is not None:
+            progress(len(texts))
+        return found
 
     def _run(
         self,
@@ -290,8 +304,15 @@ class Model(nn.Module):
             raise ModelError(f"{self.folder}: {sealed.NAME} holds no golden inputs to replay")
         sealed.compare(self.folder, golden, self._golden_outputs(golden.inputs), self.dtype)
 
+    def drifts(self) -> list[sealed.Drift]:
+        """The golden inputs that are answered differently from when the model was saved."""
+        golden = self.settings.golden
+        return sealed.drifts(golden, self._golden_outputs(golden.inputs), self.dtype) if golden else []
+
     def _golden_outputs(self, inputs: Sequence[Text]) -> list[Tensor]:
         """One row of numbers for each input; where a model gives a row for each token, one number sums it up."""
+        if self.settings.overflow == "window" and self.head is not None:
+            return [output.float().reshape(-1) for output in self.outputs(self.windows(inputs), self.head)]
         encodings, start = self.encode(inputs), None
         if self.backbone.decoder is not None and self.head is not None and self.head.kind == "next":
             start = [[self.backbone.config.start_token]] * len(encodings)  # type: ignore[attr-defined]

@@ -20,6 +20,9 @@ class Answer:
         embedding: the input as a vector of numbers.
         text: what the model wrote.
         truncated_tokens: tokens of the input that did not fit the model and were not read.
+        windows: how many windows the input was read in, for models that read long texts so.
+        abstained: whether the model is less sure than it was told to be (`graft finetune --precision`), for models that
+            were: the label is its guess, not to be relied on.
     """
 
     label: str | None = None
@@ -30,6 +33,8 @@ class Answer:
     embedding: tuple[float, ...] | None = None
     text: str | None = None
     truncated_tokens: int = 0
+    windows: int | None = None
+    abstained: bool | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The fields that apply, ready for JSON."""

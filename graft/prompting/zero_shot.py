@@ -10,7 +10,7 @@ import numpy as np
 from graft.errors import UsageError
 from graft.grafted import Model
 from graft.heads import Answer
-from graft.inference import Progress
+from graft.inference import Progress, told
 
 TEMPLATE = "This text is about {}."
 TEMPERATURE = 0.05
@@ -51,9 +51,9 @@ class ZeroShot:
 
     def answer(self, texts: Sequence[str], progress: Progress | None = None) -> list[Answer]:
         """One answer a text."""
-        cut = [encoding.truncated_tokens for encoding in self.model.encode(texts)]
+        how = told(self.model.windows(texts), self.model.settings)
         answers = []
-        for row, truncated in zip(self.probabilities(texts, progress).tolist(), cut, strict=True):
+        for row, one in zip(self.probabilities(texts, progress).tolist(), how, strict=True):
             best = int(np.argmax(row))
             by_name = dict(zip(self.labels, row, strict=True))
             answers.append(
@@ -61,7 +61,7 @@ class ZeroShot:
                     label=self.labels[best],
                     probability=row[best],
                     probabilities=by_name,
-                    truncated_tokens=truncated,
+                    **one,
                 )
             )
         return answers

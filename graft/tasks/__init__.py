@@ -52,10 +52,12 @@ class Outputs:
     Attributes:
         values: one for each row, in order: a tensor (B, ...) of the head's outputs, or a list of what was made of them.
         truncated_tokens: tokens of the rows that were not read.
+        windows: windows that texts longer than the model were read in; those of texts that fit do not count.
     """
 
     values: Any
     truncated_tokens: int
+    windows: int = 0
 
 
 class Task:
@@ -67,6 +69,7 @@ class Task:
         roles: the columns it reads.
         primary: the metric that decides between models.
         options: what `answer` can be told.
+        overflows: what may happen to texts longer than the model (`graft.sealed.Settings`).
         keeps_head: a head of this kind that the model came with goes on learning; else a fresh one takes its place.
     """
 
@@ -75,6 +78,7 @@ class Task:
     roles: tuple[Role, ...] = ()
     primary = ""
     options: tuple[str, ...] = ()
+    overflows: tuple[str, ...] = ("truncate", "error")
     keeps_head = False
 
     def reshape(self, table: Table) -> Table:
@@ -108,22 +112,27 @@ class Task:
     def examples(self, model: Model, rows: Sequence[Row]) -> tuple[list[Example], int]:
         """Rows to learn from, as token ids and targets, and how many tokens did not fit."""
         assert model.head is not None
-        encodings = iter(model.encode([text for row in rows for text in row.inputs]))
+        read = iter(model.windows([text for row in rows for text in row.inputs]))
         examples, cut = [], 0
         for row in rows:
-            parts = [next(encodings) for _ in row.inputs]
-            cut += sum(part.truncated_tokens for part in parts)
-            ids, types = tuple(part.ids for part in parts), tuple(part.types for part in parts)
-            examples.append(Example(ids, types, self.target(row, model.head), row.line))
+            texts, target = [next(read) for _ in row.inputs], self.target(row, model.head)
+            count = max(map(len, texts))
+            for number in range(count):
+                parts = [windows[number * len(windows) // count] for windows in texts]
+                cut += sum(part.truncated_tokens for part in parts)
+                ids, types = tuple(part.ids for part in parts), tuple(part.types for part in parts)
+                examples.append(Example(ids, types, target, row.line, windows=count))
         return examples, cut
 
     def outputs(self, model: Model, rows: Sequence[Row], progress: Progress | None = None) -> Outputs:
         """What the model gives for rows; their targets do not matter."""
         assert model.head is not None
-        encodings = model.encode([text for row in rows for text in row.inputs])
-        ids, types = [one.ids for one in encodings], [one.types for one in encodings]
-        values = torch.stack(model.pooled(ids, types, model.head, progress)).float()
-        return Outputs(values=values, truncated_tokens=sum(one.truncated_tokens for one in encodings))
+        texts = model.windows([text for row in rows for text in row.inputs])
+        return Outputs(
+            values=torch.stack(model.outputs(texts, model.head, progress)).float(),
+            truncated_tokens=sum(one.truncated_tokens for windows in texts for one in windows),
+            windows=sum(len(windows) for windows in texts if len(windows) > 1),
+        )
 
     def measure(self, head: Head, values: Any, rows: Sequence[Row]) -> dict[str, Interval]:
         """Metrics of outputs against the rows' targets."""

@@ -18,7 +18,7 @@ from graft.grafted import Model
 from graft.heads import Answer, Classify, Head
 from graft.inference import Progress
 from graft.prompting.zero_shot import TEMPLATE, ZeroShot
-from graft.sealed import Text
+from graft.sealed import OVERFLOWS, Text
 from graft.tasks import Row, Task, answered
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class ClassifyTask(Task):
     """Text classification, single-label and multi-label."""
 
     name = "classify"
+    overflows = OVERFLOWS
     head = "classify"
     primary = "accuracy"
     options = ("labels", "template")

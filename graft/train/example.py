@@ -10,6 +10,7 @@ from torch import Tensor
 
 from graft.batch import Packed, pack
 from graft.grafted import Model
+from graft.heads import Head
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Example:
         places: the tokens that have a target, counted through all sequences of the row, or through what the decoder
             reads; None where the target is the whole row's.
         decoder: what a decoder reads with each sequence.
+        windows: of how many examples its row consists; each then counts for that part of a row.
     """
 
     sequences: tuple[Sequence[int], ...]
@@ -33,6 +35,7 @@ class Example:
     line: int
     places: tuple[int, ...] | None = None
     decoder: tuple[Sequence[int], ...] = ()
+    windows: int = 1
 
     @property
     def tokens(self) -> int:
@@ -40,22 +43,47 @@ class Example:
         return sum(len(sequence) for sequence in (*self.sequences, *self.decoder))
 
     @property
-    def targets(self) -> int:
+    def targets(self) -> float:
         """How much it counts in a mean over a batch."""
-        return 1 if self.places is None else len(self.places)
+        return 1 / self.windows if self.places is None else len(self.places)
+
+
+def by_row(examples: Sequence[Example]) -> list[Sequence[Example]]:
+    """Examples as tasks give them, the windows of each row together."""
+    rows, start = [], 0
+    while start < len(examples):
+        rows.append(examples[start : start + examples[start].windows])
+        start += examples[start].windows
+    return rows
 
 
 def task_loss(model: Model, examples: Sequence[Example]) -> Tensor:
-    """Mean loss of the model's head over some rows, run as one packed batch."""
+    """Mean loss of the model's head over some rows, run as one packed batch; a window counts for its part of a row."""
     assert model.head is not None
     head, (batch, read) = model.head, packed(model, examples)
     hidden_TD = model.backbone.read(batch, head.kind, read)
+    if len({example.windows for example in examples}) > 1:
+        return _weighted(head, head(hidden_TD, read or batch), examples, model.device)
     places = _places(examples)
     seen = hidden_TD if places is None else hidden_TD[places.to(model.device)]
     join = torch.stack if places is None else torch.cat
     target = join([example.target for example in examples]).to(model.device)
     sizes = (read or batch).lengths if head.per_token else [len(example.sequences) for example in examples]
     return head.loss(head(seen, read or batch), target, sizes)
+
+
+def _weighted(head: Head, output: Tensor, examples: Sequence[Example], device: torch.device) -> Tensor:
+    """The mean over rows, from the means over examples that count alike."""
+    own = torch.tensor([example.windows for example in examples])
+    row_of_output = torch.repeat_interleave(own, torch.tensor([len(example.sequences) for example in examples]))
+    total, loss = sum(example.targets for example in examples), output.new_zeros(())
+    for windows in own.unique().tolist():
+        chosen = [example for example in examples if example.windows == windows]
+        target = torch.stack([example.target for example in chosen]).to(device)
+        sizes = [len(example.sequences) for example in chosen]
+        part = head.loss(output[(row_of_output == windows).to(device)], target, sizes)
+        loss = loss + part * (len(chosen) / windows / total)
+    return loss
 
 
 def packed(model: Model, examples: Sequence[Example]) -> tuple[Packed, Packed | None]:
