@@ -17,10 +17,10 @@ from graft.evaluate.metrics import Interval
 from graft.grafted import Model
 from graft.heads import Classify, Regress
 from graft.inference import computing
-from graft.recipes.rows import held_out
+from graft.recipes.calibrate import aside, calibrated
 from graft.recipes.watch import Watch
 from graft.tasks import Row, Task
-from graft.train.example import Example
+from graft.train.example import Example, by_row
 from graft.train.loop import Schedule, Step, train
 from graft.train.optimizer import AdamW
 from graft.transfer import Solver, Strategy
@@ -30,8 +30,6 @@ FEWEST_STEPS = 120
 
 MOST_EPOCHS = 20
 """... but no more often than this."""
-
-DEV_SHARE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +47,10 @@ class Plan:
         dtype: what to compute in; weights stay float32.
         class_weights: "balanced" weighs labels inversely to how often they occur.
         patience: stop when the development score has not risen for so many epochs, and keep the best weights. Sets a
-            tenth of the rows aside by hash; None trains on all rows to the end.
+            tenth of the rows aside by hash; None trains to the end.
+        calibrate: set rows aside and make the probabilities mean what they say; None: where the rows are not missed
+            (`graft.recipes.calibrate`).
+        precision: mark answers as abstained that are less sure than it takes for this share of right ones.
     """
 
     strategy: str = "full"
@@ -62,12 +63,16 @@ class Plan:
     dtype: str = "auto"
     class_weights: str | None = None
     patience: int | None = None
+    calibrate: bool | None = None
+    precision: float | None = None
 
     def __post_init__(self) -> None:
         if self.class_weights not in (None, "balanced"):
             raise UsageError(f"class_weights is {self.class_weights!r}, expected 'balanced' or nothing")
         if self.patience is not None and self.patience < 1:
             raise UsageError(f"patience is {self.patience}, expected at least 1 epoch")
+        if self.precision is not None and not 0 < self.precision < 1:
+            raise UsageError(f"precision is {self.precision}, expected a share between 0 and 1, as in 0.95")
 
     def schedule(self, rows: int) -> Schedule:
         """The training schedule for so many rows."""
@@ -87,25 +92,39 @@ class Adapted:
 
     Attributes:
         rows: rows learned from.
+        dev: development rows: set aside for early stopping and calibration.
         seconds: time spent learning, without reading data, loading or saving.
         rows_per_second: rows seen a second, repeated ones counted each time.
         truncated_tokens: tokens of the training texts that did not fit.
+        windows: windows that training texts beyond the limit were read in.
         steps: loss, rate and gradient norm of each step.
         epochs: development metrics after each epoch, where rows were set aside.
         found: what a solver chose.
     """
 
     rows: int
+    dev: int = 0
     seconds: float = 0.0
     rows_per_second: float = 0.0
     truncated_tokens: int = 0
+    windows: int = 0
     steps: list[dict[str, Any]] = field(default_factory=list)
     epochs: list[dict[str, Any]] = field(default_factory=list)
     found: dict[str, Any] = field(default_factory=dict)
 
 
-def adapt(model: Model, task: Task, rows: Sequence[Row], plan: Plan, watch: Watch) -> Adapted:
+def adapt(
+    model: Model, task: Task, rows: Sequence[Row], plan: Plan, watch: Watch, named: Sequence[Row] = ()
+) -> Adapted:
     """Graft a fresh head onto a float32 model and adapt it to rows, in place.
+
+    Args:
+        model: the model.
+        task: what for.
+        rows: the rows to learn from, some of which may be set aside as development rows.
+        plan: how.
+        watch: where notices and progress go.
+        named: of the rows, those that are to be the development rows, where any are needed.
 
     Raises:
         DataError: the rows cannot teach this task.
@@ -116,21 +135,24 @@ def adapt(model: Model, task: Task, rows: Sequence[Row], plan: Plan, watch: Watc
     dtype = checkpoint.choose_dtype(plan.dtype)
     if not rows:
         raise DataError("there are no rows to learn from")
+    learned, dev = aside(task, rows, named, plan)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
         if not (task.keeps_head and model.head is not None and model.head.kind == task.head):
-            model.graft(task.head, **task.learn(rows))
-        examples, cut = task.examples(model, rows)
+            model.graft(task.head, **task.learn(learned))
+        examples, cut = task.examples(model, learned)
         _weigh(model, examples, plan)
-        done = Adapted(rows=len(rows), truncated_tokens=cut)
+        windows = sum(example.windows > 1 for example in examples)
+        done = Adapted(rows=len(learned), dev=len(dev), truncated_tokens=cut, windows=windows)
         began = time.perf_counter()
         if isinstance(strategy, Solver):
             seen = _solve(model, examples, strategy, plan, dtype, done, watch)
         else:
-            seen = _learn(model, task, rows, examples, strategy, plan, dtype, done, watch)
+            seen = _learn(model, task, dev, examples, strategy, plan, dtype, done, watch)
         done.seconds = time.perf_counter() - began
-        done.rows_per_second = seen / done.seconds
-    model.eval()
+        done.rows_per_second = seen * len(learned) / len(examples) / done.seconds
+        model.eval()
+        calibrated(model, task, dev, plan, watch)
     return done
 
 
@@ -138,7 +160,7 @@ def _weigh(model: Model, examples: Sequence[Example], plan: Plan) -> None:
     """Set class weights, and start a regression at the mean of its targets."""
     if plan.class_weights is None and not isinstance(model.head, Regress):
         return
-    targets = torch.stack([example.target for example in examples])
+    targets = torch.stack([windows[0].target for windows in by_row(examples)])
     if isinstance(model.head, Regress) and model.head.output.bias is not None:
         torch.nn.init.constant_(model.head.output.bias, float(targets.mean()))
     if plan.class_weights != "balanced":
@@ -163,16 +185,20 @@ def _solve(
     done: Adapted,
     watch: Watch,
 ) -> int:
+    rows, more = by_row(examples), {}
+    if len(rows) < len(examples):
+        more["windows"] = [len(row) for row in rows]
     with watch.bar("features", len(examples)) as bar:
         done.found = strategy.solve(
             model,
             [sequence for example in examples for sequence in example.sequences],
             [kinds for example in examples for kinds in example.types],
-            torch.stack([example.target for example in examples]),
+            torch.stack([row[0].target for row in rows]),
             seed=plan.seed,
             balanced=plan.class_weights == "balanced",
             dtype=dtype,
             progress=bar.advance,
+            **more,
         )
     return len(examples)
 
@@ -180,7 +206,7 @@ def _solve(
 def _learn(
     model: Model,
     task: Task,
-    rows: Sequence[Row],
+    dev: Sequence[Row],
     examples: Sequence[Example],
     strategy: Strategy,
     plan: Plan,
@@ -189,13 +215,7 @@ def _learn(
     watch: Watch,
 ) -> int:
     """Train step by step; with patience, keep the weights that did best on the rows set aside."""
-    dev_rows: list[Row] = []
-    if plan.patience is not None:
-        _, dev_rows = held_out(rows, DEV_SHARE, plan.seed)
-        aside = {row.line for row in dev_rows}
-        examples = [example for example in examples if example.line not in aside]
-        if not dev_rows or not examples:
-            raise DataError(f"{len(rows)} rows are too few to set a development part aside; train without patience")
+    dev_rows = dev if plan.patience is not None else []
     schedule, seen = plan.schedule(len(examples)), 0
     best = _Best(task.primary, plan.patience)
     groups = strategy.begin(model)

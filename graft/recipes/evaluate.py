@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +13,13 @@ import torch
 
 from graft import tasks
 from graft.errors import DataError, UsageError
+from graft.evaluate.calibrate import Reliance
 from graft.evaluate.metrics import Interval
 from graft.grafted import Model
 from graft.loading import load
 from graft.recipes.adapt import plain
+from graft.recipes.calibrate import relied, threshold
+from graft.recipes.overflow import overflowing
 from graft.recipes.rows import Loaded, load_rows, naming
 from graft.recipes.watch import Watch
 from graft.tasks import Row, Task
@@ -29,6 +33,7 @@ class Judged:
     metrics: dict[str, Interval]
     truncated_tokens: int
     seconds: float
+    windows: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +48,7 @@ class Evaluation:
         rows: rows read, kept and rejected.
         judged: the raw outputs.
         loaded: the rows themselves.
+        reliance: from which probability on these rows' answers reach the precision asked for.
     """
 
     model: str
@@ -53,6 +59,7 @@ class Evaluation:
     seconds: float
     judged: Judged
     loaded: Loaded
+    reliance: Reliance | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """What ``--json`` prints."""
@@ -64,6 +71,8 @@ class Evaluation:
             "rows": self.rows,
             "metrics": plain(self.metrics),
             "truncated_tokens": self.judged.truncated_tokens,
+            "windows": self.judged.windows,
+            "reliance": None if self.reliance is None else dataclasses.asdict(self.reliance),
             "seconds": round(self.seconds, 3),
             "rows_per_second": round(self.n / self.seconds, 1),
         }
@@ -80,8 +89,14 @@ def judge(model: Model, task: Task, rows: Sequence[Row], watch: Watch) -> Judged
     with torch.inference_mode(), watch.bar("evaluating", len(rows)) as bar:
         outputs = task.outputs(model, rows, bar.advance)
     seconds = time.perf_counter() - began
-    metrics = task.measure(model.head, outputs.values, rows)
-    return Judged(values=outputs.values, metrics=metrics, truncated_tokens=outputs.truncated_tokens, seconds=seconds)
+    metrics = task.measure(model.head, outputs.values, rows) | relied(model, task, outputs.values, rows)
+    return Judged(
+        values=outputs.values,
+        metrics=metrics,
+        truncated_tokens=outputs.truncated_tokens,
+        seconds=seconds,
+        windows=outputs.windows,
+    )
 
 
 def task_of(model: Model, asked: str | None = None) -> Task:
@@ -109,6 +124,8 @@ def evaluate(
     max_rejects: int = 0,
     quotes: bool = True,
     dtype: str = "auto",
+    overflow: str | None = None,
+    precision: float | None = None,
     watch: Watch | None = None,
 ) -> Evaluation:
     """Measure an adapted model on a labelled file.
@@ -122,6 +139,9 @@ def evaluate(
         max_rejects: rows that may be unusable.
         quotes: whether fields of csv and tsv may be quoted.
         dtype: what to compute in.
+        overflow: what happens to texts longer than the model; None: what the model says.
+        precision: also say from which probability on answers reach this share of right ones on these rows. Nothing is
+            changed in the model: `graft.finetune(precision=...)` makes one that abstains.
         watch: where notices and progress go; silent by default.
 
     Raises:
@@ -133,8 +153,9 @@ def evaluate(
     reading: dict[str, Any] = {"columns": columns, "encoding": encoding, "max_rejects": max_rejects, "quotes": quotes}
     loaded = load_rows(job, data, watch=watch, **reading)
     rows = test_rows(loaded, watch)
-    with naming(data):
+    with naming(data), overflowing(opened, job, overflow):
         judged = judge(opened, job, rows, watch)
+        chosen = None if precision is None else threshold(opened, job, judged.values, rows, precision)
     return Evaluation(
         model=str(opened.folder),
         task=job.name,
@@ -144,6 +165,7 @@ def evaluate(
         seconds=judged.seconds,
         judged=judged,
         loaded=loaded,
+        reliance=chosen,
     )
 
 

@@ -18,7 +18,9 @@ from graft.inference import computing
 from graft.loading import load
 from graft.model.config import UNLIMITED
 from graft.recipes.adapt import Adapted, Plan, adapt, plain
+from graft.recipes.calibrate import compared
 from graft.recipes.evaluate import Judged, judge
+from graft.recipes.overflow import check_overflow, say_beyond
 from graft.recipes.rows import Loaded, held_out, load_rows, naming
 from graft.recipes.run_folder import Run, run_files
 from graft.recipes.watch import Watch
@@ -88,12 +90,13 @@ def finetune(
         out: folder to save to; it must be new, empty, or one Graft wrote.
         columns, encoding, max_rejects, quotes: how files are read: see `graft.recipes.rows.load_rows`.
         limit: longest input in tokens.
-        overflow: what happens to longer inputs: "truncate" (reported) or "error".
+        overflow: what happens to longer inputs: "truncate" or "head_tail" (reported), "window" or "error" (see
+            `graft.sealed.Settings`).
         template: for models that read and write text: the words around a text, with {} in its place; default: those
             the task and the family are used to.
         watch: where notices and progress go; silent by default.
-        **plan: epochs, batch_size, learning_rate, warmup, seed, dtype, class_weights, patience (see
-            `graft.recipes.adapt.Plan`), and the strategy's own settings (see its file in graft/transfer).
+        **plan: epochs, batch_size, learning_rate, warmup, seed, dtype, class_weights, patience, calibrate, precision
+            (see `graft.recipes.adapt.Plan`), and the strategy's own settings (see its file in graft/transfer).
 
     Raises:
         GraftError: something cannot be used; the message says what to do. Nothing half-written is left.
@@ -104,6 +107,7 @@ def finetune(
         check_target(target)
     reading = {"columns": columns, "encoding": encoding, "max_rejects": max_rejects, "quotes": quotes}
     source = _Source(job=tasks.find(task), out=target, reading=reading, watch=watch)
+    check_overflow(source.job, overflow)
     rows = source.sides(data, eval, chosen.seed)
     live = _fresh(model, limit, overflow)
     own = source.job.settings(live, rows.train, rows.loaded.columns, template)
@@ -113,10 +117,11 @@ def finetune(
 
 @dataclass(frozen=True, kw_only=True)
 class _Rows:
-    """Rows to learn from, rows to measure on, and where both came from."""
+    """Rows to learn from, of these the development rows the file names, rows to measure on, and their origins."""
 
     loaded: Loaded
     train: Sequence[Row]
+    named: Sequence[Row]
     test: Sequence[Row]
     test_path: Path
     tested_on: str
@@ -145,34 +150,54 @@ class _Source:
         loaded = self.read(data)
         if eval is not None:
             test = self.read(eval).rows
-            return _Rows(loaded=loaded, train=loaded.rows, test=test, test_path=Path(eval), tested_on=str(eval))
+            named = _named(loaded, loaded.rows)
+            return _Rows(
+                loaded=loaded, train=loaded.rows, named=named, test=test, test_path=Path(eval), tested_on=str(eval)
+            )
         if loaded.sides and {"test", "train"} <= set(loaded.sides):
             pairs = list(zip(loaded.rows, loaded.sides, strict=True))
             test = [row for row, where in pairs if where == "test"]
             self.watch.note(f"{data}: the split column sets {len(test):,} rows aside for the score")
             train = [row for row, where in pairs if where != "test"]
             return _Rows(
-                loaded=loaded, train=train, test=test, test_path=loaded.path, tested_on=f"{data} (split column)"
+                loaded=loaded,
+                train=train,
+                named=_named(loaded, train),
+                test=test,
+                test_path=loaded.path,
+                tested_on=f"{data} (split column)",
             )
         train, test = held_out(loaded.rows, TEST_SHARE, seed)
         if not train or not test:
             raise DataError(f"{data}: {len(loaded.rows)} rows are too few to set some aside for the score; give --eval")
         self.watch.note(f"{data}: {len(test):,} rows set aside by hash for the score; --eval FILE measures on others")
         return _Rows(
-            loaded=loaded, train=train, test=test, test_path=loaded.path, tested_on=f"{data} (set aside by hash)"
+            loaded=loaded,
+            train=train,
+            named=_named(loaded, train),
+            test=test,
+            test_path=loaded.path,
+            tested_on=f"{data} (set aside by hash)",
         )
+
+
+def _named(loaded: Loaded, rows: Sequence[Row]) -> list[Row]:
+    """The rows whose split column says that they are for development."""
+    named = {id(row) for row, where in zip(loaded.rows, loaded.sides or (), strict=False) if where == "dev"}
+    return [row for row in rows if id(row) in named]
 
 
 def _finetune(live: Model, base: str, rows: _Rows, plan: Plan, source: _Source) -> Finetuned:
     job, watch = source.job, source.watch
     findings = _check(rows, watch)
     with naming(rows.loaded.path):
-        done = adapt(live, job, rows.train, plan, watch)
-    _say_cut(done.truncated_tokens, "training", live, watch)
+        done = adapt(live, job, rows.train, plan, watch, rows.named)
+    say_beyond(live, "training", watch, cut=done.truncated_tokens, windows=done.windows)
     with computing(live, checkpoint.choose_dtype(plan.dtype)), naming(rows.test_path):
         judged = judge(live, job, rows.test, watch)
-    _say_cut(judged.truncated_tokens, "held-out", live, watch)
+    say_beyond(live, "held-out", watch, cut=judged.truncated_tokens, windows=judged.windows)
     record = _record(base, rows, plan, source, done, judged, findings)
+    record |= _trusted(live, job, judged, rows.test)
     live.seal(_golden(rows.test), _settings(live, job, record, rows.loaded))
     if source.out is not None:
         run = Run(
@@ -204,8 +229,6 @@ def _finetune(live: Model, base: str, rows: _Rows, plan: Plan, source: _Source) 
 
 def _fresh(model: str | Path | Model, limit: int | None, overflow: str) -> Model:
     """The pretrained model anew, in float32, whatever state the given one is in."""
-    if overflow not in ("truncate", "error"):
-        raise UsageError(f"overflow is {overflow!r}, expected 'truncate' or 'error'")
     live = load(model.folder if isinstance(model, Model) else model, dtype="float32")
     live.settings = Settings(limit=_limit(live, limit), overflow=overflow)  # type: ignore[arg-type]
     return live
@@ -223,12 +246,14 @@ def _record(
         "data": str(rows.loaded.path),
         "rows": rows.loaded.counts(),
         "columns": rows.loaded.columns,
-        "trained_on": len(rows.train),
+        "trained_on": done.rows,
+        "development_rows": done.dev,
         "evaluated_on": {"data": rows.tested_on, "n": len(rows.test)},
         "metrics": plain(judged.metrics),
         "seconds": round(done.seconds, 3),
         "rows_per_second": round(done.rows_per_second, 1),
         "truncated_tokens": {"train": done.truncated_tokens, "eval": judged.truncated_tokens},
+        "windows": {"train": done.windows, "eval": judged.windows},
         "found": done.found,
         "findings": findings.as_dict(),
         "plan": {name: getattr(plan, name) for name in Plan.__dataclass_fields__},
@@ -272,9 +297,13 @@ def _limit(model: Model, asked: int | None) -> int | None:
     return asked
 
 
-def _say_cut(tokens: int, which: str, model: Model, watch: Watch) -> None:
-    if tokens:
-        watch.note(f"note: {tokens:,} tokens of {which} texts were beyond the limit of {model.limit} and were not read")
+def _trusted(model: Model, job: Task, judged: Judged, rows: Sequence[Row]) -> dict[str, Any]:
+    """How far the probabilities can be trusted, before and after; and from which on answers are relied on."""
+    rule = model.settings.abstention
+    return {
+        "calibration": compared(model, job, judged.values, rows),
+        "abstention": None if rule is None else dataclasses.asdict(rule),
+    }
 
 
 def _golden(rows: Sequence[Row]) -> list[Text]:

@@ -11,6 +11,7 @@ from graft.errors import UsageError, nearest
 from graft.grafted import Model
 from graft.heads import Answer
 from graft.loading import load
+from graft.recipes.overflow import overflowing
 from graft.recipes.watch import Watch
 from graft.sealed import Text
 
@@ -21,6 +22,7 @@ def run(
     *,
     model: str | Path | Model,
     dtype: str = "auto",
+    overflow: str | None = None,
     watch: Watch | None = None,
     **options: Any,
 ) -> list[Answer]:
@@ -31,6 +33,8 @@ def run(
         texts: the texts; for similarity pairs of texts.
         model: a folder, a name, or a loaded model.
         dtype: what to compute in.
+        overflow: what happens to texts longer than the model: "truncate", "head_tail", "window" or "error"; None: what
+            the model says.
         watch: where progress goes; silent by default.
         **options: the task's own; for classify `labels`, names to choose from with a model that has none of its own
             (zero-shot), and `template`, the sentence a name is put into for that.
@@ -48,5 +52,5 @@ def run(
         if name not in job.options:
             raise UsageError(f"{task} has no option {name!r}: {nearest(name, job.options) if job.options else 'none'}")
     opened = model if isinstance(model, Model) else load(model, dtype=dtype)
-    with watch.bar(task, len(texts)) as bar:
+    with watch.bar(task, len(texts)) as bar, overflowing(opened, job, overflow):
         return job.answer(opened, texts, bar.advance, **options)

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tokenizers
 from tokenizers import models, processors
@@ -157,7 +157,7 @@ class Tokenizer:
         texts: Sequence[str | tuple[str, str]],
         *,
         limit: int | None = None,
-        overflow: Literal["truncate", "head_tail", "error"] = "truncate",
+        overflow: str = "truncate",
         offsets: bool = False,
     ) -> list[Encoding]:
         """Turn texts, and pairs of texts, into token ids.
@@ -176,7 +176,7 @@ class Tokenizer:
         """
         if overflow not in READINGS:
             whole = "; windows() gives several encodings of a text" if overflow == "window" else ""
-            raise UsageError(f"overflow={overflow!r}: {nearest(str(overflow), READINGS)}{whole}")
+            raise UsageError(f"overflow={overflow!r}: {nearest(str(overflow), list(READINGS))}{whole}")
         encodings: list[Encoding] = []
         for index, parts in self._pieces(texts, offsets):
             lengths, room = [len(part) for part in parts], self._room(parts, limit)

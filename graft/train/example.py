@@ -77,7 +77,7 @@ def _weighted(head: Head, output: Tensor, examples: Sequence[Example], device: t
     own = torch.tensor([example.windows for example in examples])
     row_of_output = torch.repeat_interleave(own, torch.tensor([len(example.sequences) for example in examples]))
     total, loss = sum(example.targets for example in examples), output.new_zeros(())
-    for windows in own.unique().tolist():
+    for windows in sorted({example.windows for example in examples}):
         chosen = [example for example in examples if example.windows == windows]
         target = torch.stack([example.target for example in chosen]).to(device)
         sizes = [len(example.sequences) for example in chosen]
