@@ -299,15 +299,18 @@ class Model(nn.Module):
         Raises:
             ModelError: the model answers differently from when it was saved, or has no golden inputs.
         """
+        sealed.refuse(self.folder, self.drifts())
+
+    def drifts(self) -> list[sealed.Drift]:
+        """The golden inputs that are answered differently from when the model was saved.
+
+        Raises:
+            ModelError: there are no golden inputs.
+        """
         golden = self.settings.golden
         if golden is None:
             raise ModelError(f"{self.folder}: {sealed.NAME} holds no golden inputs to replay")
-        sealed.compare(self.folder, golden, self._golden_outputs(golden.inputs), self.dtype)
-
-    def drifts(self) -> list[sealed.Drift]:
-        """The golden inputs that are answered differently from when the model was saved."""
-        golden = self.settings.golden
-        return sealed.drifts(golden, self._golden_outputs(golden.inputs), self.dtype) if golden else []
+        return sealed.drifts(golden, self._golden_outputs(golden.inputs), self.dtype)
 
     def _golden_outputs(self, inputs: Sequence[Text]) -> list[Tensor]:
         """One row of numbers for each input; where a model gives a row for each token, one number sums it up."""

@@ -181,8 +181,9 @@ def files(folder: Path) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """A golden input whose output is another than when the model was saved."""
+    """A golden input, one of so many, whose output is another than when the model was saved."""
 
+    of: int
     input: Text
     expected: Sequence[float]
     found: Sequence[float]
@@ -195,7 +196,7 @@ def drifts(golden: Golden, outputs: Sequence[Tensor], dtype: torch.dtype) -> lis
         found = output.detach().float().flatten().tolist()
         bound = TOLERANCE[dtype] * max(1.0, *(abs(value) for value in expected))
         if len(found) != len(expected) or not all(abs(a - b) <= bound for a, b in zip(found, expected, strict=True)):
-            drifted.append(Drift(input=text, expected=expected, found=found))
+            drifted.append(Drift(of=len(golden.inputs), input=text, expected=expected, found=found))
     return drifted
 
 
@@ -205,11 +206,19 @@ def compare(folder: Path, golden: Golden, outputs: Sequence[Tensor], dtype: torc
     Raises:
         ModelError: an output has drifted; the first such input and both outputs are shown.
     """
-    drifted = drifts(golden, outputs, dtype)
+    refuse(folder, drifts(golden, outputs, dtype))
+
+
+def refuse(folder: Path, drifted: Sequence[Drift]) -> None:
+    """Refuse a model that has drifted.
+
+    Raises:
+        ModelError: there is any drift; the first such input and both outputs are shown.
+    """
     if drifted:
         first = drifted[0]
         raise ModelError(
-            f"{folder}: {len(drifted)} of {len(golden.inputs)} golden inputs give another output than when the model "
+            f"{folder}: {len(drifted)} of {first.of} golden inputs give another output than when the model "
             f"was saved. First: {first.input!r} gave {short(first.expected)}, now {short(first.found)}. "
             "The folder was changed or is damaged"
         )

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from graft.cli.options import AsJson, Columns, Dtype, Encoding, MaxRejects, NoQuotes, Quiet, check_name, roles, watching
+from graft.cli.options import (
+    AsJson,
+    Columns,
+    Dtype,
+    Encoding,
+    MaxRejects,
+    NoQuotes,
+    Overflow,
+    Quiet,
+    check_name,
+    roles,
+    watching,
+)
 from graft.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,6 +62,7 @@ def run(
     no_quotes: NoQuotes = False,
     out: Out = None,
     dtype: Dtype = "auto",
+    overflow: Overflow = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -74,7 +87,8 @@ def run(
         found = texts.find(text, reading)
         if model is None:
             watch.note(f"model: {reference}, the default encoder")
-        options = {"labels": names, "template": template} if names else {}
+        options: dict[str, Any] = {"labels": names, "template": template} if names else {}
+        options["overflow"] = overflow
         for items, given in _answered(task, found, reference, dtype, _visible(watch, found, out), options):
             sink.add(items, given, single=found.single)
 

@@ -100,7 +100,7 @@ def as_questions(target: Array, probability: Array) -> tuple[Integers, Floats]:
 
 
 def reliance(confidence: Array, right: Array, precision: float, *, level: float = 0.95) -> Reliance:
-    """The smallest threshold from which on answers reach a precision, with a bound, not just as it happened to turn out.
+    """The smallest threshold from which on answers reach a precision by a lower bound, not as it happened to turn out.
 
     Args:
         confidence: the probability of each row's answer (n,).

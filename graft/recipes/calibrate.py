@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from graft.errors import DataError, UsageError
 from graft.checkpoint import choose_dtype
+from graft.errors import DataError, UsageError
 from graft.evaluate import calibrate
 from graft.evaluate.intervals import Interval
 from graft.grafted import Model
@@ -76,8 +76,10 @@ def aside(task: Task, rows: Sequence[Row], named: Sequence[Row], plan: Plan) -> 
     if dev and learned:
         return learned, dev
     if wished:
-        raise DataError(f"{len(rows)} rows are too few to set a development part aside; train without patience, "
-                        "calibrate and precision")
+        raise DataError(
+            f"{len(rows)} rows are too few to set a development part aside; train without patience, "
+            "calibrate and precision"
+        )
     return rows, []
 
 
@@ -184,3 +186,23 @@ def compared(model: Model, task: Task, values: Any, rows: Sequence[Row]) -> dict
         for name, z in (("before", values * rule.temperature), ("after", values))
     }
     return dataclasses.asdict(rule) | found
+
+
+def sections(model: Model, task: Task, values: Any, rows: Sequence[Row], scores: Mapping[str, Interval]) -> list[Any]:
+    """What a report shows of calibration and abstaining, on held-out rows."""
+    from graft.evaluate import report
+    from graft.evaluate.metrics import calibration
+
+    found, head, rule, made = compared(model, task, values, rows), model.head, model.settings.abstention, []
+    if found is not None and isinstance(head, Classify):
+        targets = torch.stack([task.target(row, head) for row in rows]).numpy()
+        before, after = (
+            calibration(*calibrate.as_questions(targets, head.probabilities(z).numpy()))
+            for z in (values * found["temperature"], values)
+        )
+        temperature, count = found["temperature"], found["rows"]
+        made.append(report.calibrated_section(before, after, found, temperature=temperature, rows=count))
+    if rule is not None:
+        own = {name: scores[name] for name in ("coverage", "answered_precision") if name in scores}
+        made.append(report.reliance_section(own, threshold=rule.threshold, precision=rule.precision, rows=rule.rows))
+    return made

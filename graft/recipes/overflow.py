@@ -1,4 +1,4 @@
-"""Texts longer than the model: which rules a task allows, using one for a while, and saying what became of the texts."""
+"""Texts longer than the model: which rules a task allows, using one for a while, saying what became of the texts."""
 
 from __future__ import annotations
 
