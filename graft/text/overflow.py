@@ -81,7 +81,7 @@ def _check_room(lengths: Sequence[int], room: int) -> None:
 def _ends(length: int, kept: int) -> tuple[Span, ...]:
     if length <= kept:
         return ((0, length),)
-    head = min(HEAD, max(kept // HEAD_SHARE, min(1, kept - 1)))
+    head = min(HEAD, -(-kept // HEAD_SHARE))
     return ((0, head), (length - (kept - head), length))
 
 
