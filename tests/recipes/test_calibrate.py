@@ -184,7 +184,9 @@ def test_the_temperature_is_all_that_changes(tiny, tmp_path: Path):
 def test_weights_are_divided_also_where_computing_is_in_bfloat16(tiny, tmp_path: Path):
     data = noisy(tmp_path / "pets.csv", 300)
     one, other = (
-        finetune(data, model=tiny("bert").folder, strategy="probe", calibrate=wanted, dtype="bfloat16", patience=1).model
+        finetune(
+            data, model=tiny("bert").folder, strategy="probe", calibrate=wanted, dtype="bfloat16", patience=1
+        ).model
         for wanted in (True, False)
     )
     weight = one.head.output.weight * one.settings.calibration.temperature
@@ -192,7 +194,10 @@ def test_weights_are_divided_also_where_computing_is_in_bfloat16(tiny, tmp_path:
 
 
 def test_several_labels_are_calibrated_as_well(tiny, tmp_path: Path):
-    lines = [json.dumps({"text": f"m{'a' if n % 2 else 'o'}{n}", "labels": [["x"], ["x", "y"], []][n % 3]}) for n in range(300)]
+    lines = [
+        json.dumps({"text": f"m{'a' if n % 2 else 'o'}{n}", "labels": [["x"], ["x", "y"], []][n % 3]})
+        for n in range(300)
+    ]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
     done = finetune(
         tmp_path / "rows.jsonl", model=tiny("bert").folder, strategy="probe", calibrate=True, out=tmp_path / "out"
@@ -207,7 +212,9 @@ def test_several_labels_are_calibrated_as_well(tiny, tmp_path: Path):
 def test_a_precision_out_of_reach_is_said_and_the_model_is_kept(tiny, tmp_path: Path):
     notes = Notes()
     data = noisy(tmp_path / "pets.csv", 200)
-    done = finetune(data, model=tiny("bert").folder, strategy="probe", precision=0.999, out=tmp_path / "out", watch=notes)
+    done = finetune(
+        data, model=tiny("bert").folder, strategy="probe", precision=0.999, out=tmp_path / "out", watch=notes
+    )
     assert done.model.settings.abstention is None
     assert "coverage" not in done.record["metrics"]
     assert any("do not bear out a precision of 0.999" in line and "the best is 0." in line for line in notes.told)
@@ -217,7 +224,11 @@ def test_a_precision_out_of_reach_is_said_and_the_model_is_kept(tiny, tmp_path: 
 def test_the_users_split_column_names_the_development_rows(tiny, tmp_path: Path):
     data = noisy(tmp_path / "pets.csv", 400, sides=("train", "train", "dev", "test"))
     done = finetune(data, model=tiny("bert").folder, strategy="probe", calibrate=True)
-    assert (done.record["trained_on"], done.record["development_rows"], done.record["evaluated_on"]["n"]) == (200, 100, 100)
+    assert (done.record["trained_on"], done.record["development_rows"], done.record["evaluated_on"]["n"]) == (
+        200,
+        100,
+        100,
+    )
     done = finetune(data, model=tiny("bert").folder, strategy="probe")
     assert (done.record["trained_on"], done.record["development_rows"]) == (300, 0)
 

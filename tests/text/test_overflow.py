@@ -56,7 +56,9 @@ def test_every_token_is_in_a_window(numbered: Tokenizer, text: Any, limit: int):
             own = places(window, segment)
             start = every.index(own[0]) if own else 0
             assert own == every[start : start + len(own)], "a window is a stretch of the text, offsets and all"
-            assert all((kind == 1) == (of == 1) for kind, of in zip(window.types, window.segments, strict=True) if of >= 0)
+            assert all(
+                (kind == 1) == (of == 1) for kind, of in zip(window.types, window.segments, strict=True) if of >= 0
+            )
             seen.update(range(start, start + len(own)))
         assert seen == set(range(len(every)))
 
