@@ -19,7 +19,7 @@ def check_overflow(task: Task, rule: str) -> None:
         UsageError: naming those it has.
     """
     if rule not in task.overflows:
-        raise UsageError(f"overflow is {rule!r}, which {task.name} does not have: {nearest(rule, task.overflows)}")
+        raise UsageError(f"{task.name} has no overflow rule {rule!r}: {nearest(str(rule), task.overflows)}")
 
 
 @contextlib.contextmanager

@@ -82,8 +82,8 @@ def _sections(run: Run) -> list[report.Section]:
     assert run.model.head is not None
     own = run.job.sections(run.model.head, run.judged.values, run.test, run.judged.metrics)
     trust = calibrate.sections(run.model, run.job, run.judged.values, run.test, run.judged.metrics)
-    # Before and after take the place of after alone.
-    return [one for one in own if one.title != "Calibration" or not trust] + trust
+    place = next((number for number, one in enumerate(own) if one.title == "Calibration"), len(own))
+    return own[:place] + trust + own[place + bool(trust) :]  # before and after, in the place of after alone
 
 
 def _data(run: Run) -> report.DataSummary:

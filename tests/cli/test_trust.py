@@ -81,7 +81,7 @@ def test_long_texts(graft: Run, classifier: Path, pets: Path, base: Path, tmp_pa
     assert cut["truncated_tokens"] > 0
     assert "windows" not in cut
     wrong = graft("run", "classify", long, "--model", classifier, "overflow=heads")
-    wrong.failed(2, "overflow is 'heads'", "'head_tail'")
+    wrong.failed(2, "no overflow rule 'heads'", "'head_tail'")
     done = graft("finetune", pets, "--model", base, "strategy=probe", "overflow=window", "limit=8", "out=m")
     assert "training texts beyond the limit of 8 tokens were read as a whole, in" in done.err
     assert "long texts read in" in graft("evaluate", "m", pets).out

@@ -169,7 +169,7 @@ def test_the_probe_fits_the_mean_it_will_give(tiny, late: Path):
 def test_rules_a_task_does_not_have(tiny, tmp_path: Path):
     file = tmp_path / "rows.csv"
     file.write_text("document,summary\na b,a\n")
-    with pytest.raises(UsageError, match="which summarize does not have: Valid: 'error', 'truncate'"):
+    with pytest.raises(UsageError, match="summarize has no overflow rule 'window': Valid: 'error', 'truncate'"):
         finetune(file, task="summarize", model=tiny("t5-lm").folder, overflow="window")
-    with pytest.raises(UsageError, match="overflow is 'windows', which classify does not have: .*'window'"):
+    with pytest.raises(UsageError, match="classify has no overflow rule 'windows': .*'window'"):
         run("classify", ["x"], model=tiny("bert-classify").folder, overflow="windows")
