@@ -116,7 +116,8 @@ class Model(nn.Module):
         if self.settings.overflow != "window":
             return [[encoding] for encoding in self.encode(texts)]
         found = self.tokenizer.windows(texts, limit=self.limit)
-        check_encodings([encoding for windows in found for encoding in windows], self.backbone.config, self.folder)
+        for every in ([windows[0] for windows in found], [one for windows in found for one in windows[1:]]):
+            check_encodings(every, self.backbone.config, self.folder)  # an empty text is named by its number
         return found
 
     def embed(self, texts: Sequence[Text], progress: Progress | None = None) -> np.ndarray[Any, np.dtype[np.float32]]:

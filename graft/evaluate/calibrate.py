@@ -113,8 +113,7 @@ def reliance(confidence: Array, right: Array, precision: float, *, level: float 
         UsageError: a precision that is no share.
         DataError: no rows.
     """
-    if not 0 < precision < 1:
-        raise UsageError(f"precision is {precision}, expected a share between 0 and 1, as in 0.95")
+    check_share(precision)
     sure, hit = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=bool)
     if not len(sure):
         raise DataError("no rows to choose a threshold on")
@@ -133,6 +132,16 @@ def reliance(confidence: Array, right: Array, precision: float, *, level: float 
         coverage=float(count[place] / len(sure)),
         rows=len(sure),
     )
+
+
+def check_share(precision: float) -> None:
+    """Refuse a precision that is no share.
+
+    Raises:
+        UsageError: it does not lie between 0 and 1.
+    """
+    if not 0 < precision < 1:
+        raise UsageError(f"precision is {precision}, expected a share between 0 and 1, as in 0.95")
 
 
 def answered(confidence: Array, right: Array, threshold: float) -> dict[str, Interval]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from graft import checkpoint, transfer
 from graft.errors import DataError, UsageError
+from graft.evaluate.calibrate import check_share
 from graft.evaluate.metrics import Interval
 from graft.grafted import Model
 from graft.heads import Classify, Regress
@@ -71,8 +72,8 @@ class Plan:
             raise UsageError(f"class_weights is {self.class_weights!r}, expected 'balanced' or nothing")
         if self.patience is not None and self.patience < 1:
             raise UsageError(f"patience is {self.patience}, expected at least 1 epoch")
-        if self.precision is not None and not 0 < self.precision < 1:
-            raise UsageError(f"precision is {self.precision}, expected a share between 0 and 1, as in 0.95")
+        if self.precision is not None:
+            check_share(self.precision)
 
     def schedule(self, rows: int) -> Schedule:
         """The training schedule for so many rows."""

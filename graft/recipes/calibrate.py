@@ -99,7 +99,10 @@ def calibrated(model: Model, task: Task, dev: Sequence[Row], plan: Plan, watch: 
     if not dev or few or plan.calibrate is False or not isinstance(head, Classify):
         return
     if type(head.output) is not nn.Linear:
-        watch.note("note: the last layer of this model is not linear alone; its probabilities are not calibrated")
+        watch.note(
+            "note: the last layer of this model is more than a linear one, so that no temperature can be written into "
+            "it; its probabilities are as they were, and no threshold is set"
+        )
         return
     with computing(model, choose_dtype(plan.dtype)):
         logits = task.outputs(model, dev).values
@@ -142,26 +145,28 @@ def described(chosen: calibrate.Reliance) -> str:
 
 
 def sure(head: Classify, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """How sure each answer is, and whether it is right.
-
-    Raises:
-        UsageError: several labels may hold at once.
-    """
-    if head.problem == "multi":
-        raise UsageError(ONE_LABEL)
+    """How sure each answer is, and whether it is right."""
     confidence, best = head.probabilities(logits.double()).max(-1)
     return confidence, best == targets
 
 
-def threshold(model: Model, task: Task, values: Any, rows: Sequence[Row], precision: float) -> calibrate.Reliance:
-    """From which probability on a model's answers to labelled rows reach a precision.
+def check_precision(model: Model, task: Task, precision: float) -> None:
+    """Refuse a precision before any work is done for it.
 
     Raises:
-        UsageError: the model gives no probabilities, or may give several labels.
+        UsageError: it is no share, or the model does not give exactly one label with a probability.
     """
-    head = model.head
-    if not isinstance(head, Classify):
+    if not isinstance(model.head, Classify):
         raise UsageError(f"{task.name} gives no probabilities; leave precision out")
+    if model.head.problem == "multi":
+        raise UsageError(ONE_LABEL)
+    calibrate.check_share(precision)
+
+
+def threshold(model: Model, task: Task, values: Any, rows: Sequence[Row], precision: float) -> calibrate.Reliance:
+    """From which probability on a model's answers to labelled rows reach a precision (`check_precision`)."""
+    head = model.head
+    assert isinstance(head, Classify)
     confidence, right = sure(head, values, torch.stack([task.target(row, head) for row in rows]))
     return calibrate.reliance(confidence.numpy(), right.numpy(), precision)
 

@@ -18,7 +18,7 @@ from graft.evaluate.metrics import Interval
 from graft.grafted import Model
 from graft.loading import load
 from graft.recipes.adapt import plain
-from graft.recipes.calibrate import relied, threshold
+from graft.recipes.calibrate import check_precision, relied, threshold
 from graft.recipes.overflow import overflowing
 from graft.recipes.rows import Loaded, load_rows, naming
 from graft.recipes.watch import Watch
@@ -151,6 +151,8 @@ def evaluate(
     opened = model if isinstance(model, Model) else load(model, dtype=dtype)
     job = task_of(opened, task)
     reading: dict[str, Any] = {"columns": columns, "encoding": encoding, "max_rejects": max_rejects, "quotes": quotes}
+    if precision is not None:
+        check_precision(opened, job, precision)
     loaded = load_rows(job, data, watch=watch, **reading)
     rows = test_rows(loaded, watch)
     with naming(data), overflowing(opened, job, overflow):

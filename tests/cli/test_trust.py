@@ -69,6 +69,7 @@ def test_finetune_and_evaluate_say_what_holds(graft: Run, base: Path, pets: Path
     graft("finetune", pets, "--model", base, "strategy=probe", "--no-calibrate", "out=n")
     assert json.loads((tmp_path / "n" / "graft.json").read_text())["calibration"] is None
     graft("finetune", pets, "--model", base, "strategy=probe", "precision=2").failed(2, "precision is 2.0")
+    graft("evaluate", "m", pets, "precision=95").failed(2, "precision is 95.0")
 
 
 def test_long_texts(graft: Run, classifier: Path, pets: Path, base: Path, tmp_path: Path):

@@ -17,6 +17,7 @@ from graft.loading import load
 from graft.recipes import calibrate
 from graft.recipes.adapt import Plan
 from graft.recipes.calibrate import aside
+from graft.recipes.evaluate import evaluate
 from graft.recipes.finetune import finetune
 from graft.recipes.watch import Watch
 from graft.sealed import Abstention, Calibration
@@ -244,6 +245,18 @@ def test_answers_below_the_threshold_are_marked_and_keep_their_label(tiny):
     marked = model(["one", "two three"])
     assert [answer.abstained for answer in marked] == [answer.probability < middle for answer in plain]
     assert [answer.label for answer in marked] == [answer.label for answer in plain]
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "message"),
+    [
+        ("bert-multi", "classify", "for models that give exactly one label"),
+        ("bert-regress", "similarity", "similarity gives no probabilities; leave precision out"),
+    ],
+)
+def test_a_precision_of_what_has_none_is_refused_before_anything_is_read(tiny, name: str, task: str, message: str):
+    with pytest.raises(UsageError, match=message):
+        evaluate(tiny(name).folder, "no-such-file.csv", task=task, precision=0.9)
 
 
 # graft.json
