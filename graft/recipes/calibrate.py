@@ -150,12 +150,14 @@ def sure(head: Classify, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tenso
     return confidence, best == targets
 
 
-def check_precision(model: Model, task: Task, precision: float) -> None:
-    """Refuse a precision before any work is done for it.
+def check_precision(model: Model, task: Task, precision: float | None) -> None:
+    """Refuse a precision, where one is asked for, before any work is done for it.
 
     Raises:
         UsageError: it is no share, or the model does not give exactly one label with a probability.
     """
+    if precision is None:
+        return
     if not isinstance(model.head, Classify):
         raise UsageError(f"{task.name} gives no probabilities; leave precision out")
     if model.head.problem == "multi":
@@ -163,10 +165,13 @@ def check_precision(model: Model, task: Task, precision: float) -> None:
     calibrate.check_share(precision)
 
 
-def threshold(model: Model, task: Task, values: Any, rows: Sequence[Row], precision: float) -> calibrate.Reliance:
-    """From which probability on a model's answers to labelled rows reach a precision (`check_precision`)."""
+def threshold(
+    model: Model, task: Task, values: Any, rows: Sequence[Row], precision: float | None
+) -> calibrate.Reliance | None:
+    """From which probability on a model's answers to labelled rows reach a precision, where one is asked for."""
     head = model.head
-    assert isinstance(head, Classify)
+    if precision is None or not isinstance(head, Classify):
+        return None
     confidence, right = sure(head, values, torch.stack([task.target(row, head) for row in rows]))
     return calibrate.reliance(confidence.numpy(), right.numpy(), precision)
 

@@ -140,8 +140,7 @@ def evaluate(
         quotes: whether fields of csv and tsv may be quoted.
         dtype: what to compute in.
         overflow: what happens to texts longer than the model; None: what the model says.
-        precision: also say from which probability on answers reach this share of right ones on these rows. Nothing is
-            changed in the model: `graft.finetune(precision=...)` makes one that abstains.
+        precision: also say from which probability on answers reach this share of right ones; the model stays as it is.
         watch: where notices and progress go; silent by default.
 
     Raises:
@@ -151,15 +150,20 @@ def evaluate(
     opened = model if isinstance(model, Model) else load(model, dtype=dtype)
     job = task_of(opened, task)
     reading: dict[str, Any] = {"columns": columns, "encoding": encoding, "max_rejects": max_rejects, "quotes": quotes}
-    if precision is not None:
-        check_precision(opened, job, precision)
+    check_precision(opened, job, precision)
     loaded = load_rows(job, data, watch=watch, **reading)
     rows = test_rows(loaded, watch)
     with naming(data), overflowing(opened, job, overflow):
         judged = judge(opened, job, rows, watch)
-        chosen = None if precision is None else threshold(opened, job, judged.values, rows, precision)
+        chosen = threshold(opened, job, judged.values, rows, precision)
+    return _evaluation(opened, job, loaded, rows, judged, chosen)
+
+
+def _evaluation(
+    model: Model, job: Task, loaded: Loaded, rows: Sequence[Row], judged: Judged, chosen: Reliance | None
+) -> Evaluation:
     return Evaluation(
-        model=str(opened.folder),
+        model=str(model.folder),
         task=job.name,
         n=len(rows),
         metrics=judged.metrics,

@@ -90,10 +90,8 @@ def finetune(
         out: folder to save to; it must be new, empty, or one Graft wrote.
         columns, encoding, max_rejects, quotes: how files are read: see `graft.recipes.rows.load_rows`.
         limit: longest input in tokens.
-        overflow: what happens to longer inputs: "truncate" or "head_tail" (reported), "window" or "error" (see
-            `graft.sealed.Settings`).
-        template: for models that read and write text: the words around a text, with {} in its place; default: those
-            the task and the family are used to.
+        overflow: what happens to longer inputs: "truncate", "head_tail", "window" or "error" (`graft.sealed.Settings`).
+        template: for models that write text: the words around a text, with {} in its place; default: the usual ones.
         watch: where notices and progress go; silent by default.
         **plan: epochs, batch_size, learning_rate, warmup, seed, dtype, class_weights, patience, calibrate, precision
             (see `graft.recipes.adapt.Plan`), and the strategy's own settings (see its file in graft/transfer).
