@@ -110,12 +110,56 @@ def test_the_rows_left_by_another_split_of_the_same_seed_are_split_anew():
     [
         ("similarity", Plan(calibrate=True), 300, "similarity gives no probabilities to calibrate"),
         ("embed", Plan(precision=0.9), 300, "embed gives no probabilities"),
+        ("tag", Plan(calibrate=True), 300, "tag gives no probabilities"),
+        ("ask", Plan(calibrate=True), 300, "ask gives no probabilities"),
+        ("choice", Plan(precision=0.9), 300, "choice gives no probabilities"),
+        ("summarize", Plan(precision=0.9), 300, "summarize gives no probabilities"),
         ("classify", Plan(precision=0.9, calibrate=False), 300, "leave calibrate=false out"),
     ],
 )
 def test_what_cannot_be(task: str, plan: Plan, count: int, message: str):
     with pytest.raises(UsageError, match=message):
         aside(tasks.find(task), rows(count), [], plan)
+
+
+def test_patience_tuning_and_calibration_look_at_the_same_rows():
+    plans = [(Plan(patience=1), ()), (Plan(calibrate=True), ()), (Plan(), ("threshold",))]
+    found = [aside(CLASSIFY, rows(700), [], plan, tuned) for plan, tuned in plans]
+    assert found[0] == found[1] == found[2]
+    with pytest.raises(DataError, match="1 rows are too few to set some aside for threshold; give more rows"):
+        aside(tasks.find("ask"), rows(1), [], Plan(), ["threshold"])
+
+
+def test_only_labels_a_head_has_a_place_for_must_be_learned_from():
+    every = [Row((f"text number {number}",), f"summary {number}", number) for number in range(300)]
+    assert len(aside(tasks.find("summarize"), every, [], Plan(patience=1))[1]) > 10
+
+
+def test_a_task_in_words_is_asked_and_not_calibrated(tiny, tmp_path: Path):
+    """The strategy has a setting of the same name, which takes it."""
+    data, model = noisy(tmp_path / "pets.csv", 60), tiny("bert").folder
+    with pytest.raises(UsageError, match="classify in words gives no probabilities to calibrate"):
+        finetune(data, model=model, strategy="prompt", precision=0.9)
+    done = finetune(data, model=model, strategy="prompt", calibrate=True)
+    assert done.record["plan"]["settings"] == {"calibrate": True}
+    assert done.model.settings.calibration is None
+    done.model.save(tmp_path / "out")
+    with pytest.raises(UsageError, match="classify in words gives no probabilities; leave precision out"):
+        evaluate(tmp_path / "out", data, precision=0.9)
+
+
+def test_two_texts_are_calibrated_as_one(tiny, tmp_path: Path):
+    noisy(tmp_path / "pets.csv", 200)
+    rows = [line.rsplit(",", 1) for line in (tmp_path / "pets.csv").read_text().splitlines()[1:]]
+    (tmp_path / "pairs.csv").write_text(
+        "premise,hypothesis,label\n" + "".join(f"{text},it is {text[0]},{label}\n" for text, label in rows)
+    )
+    done = finetune(
+        tmp_path / "pairs.csv", task="pair", model=tiny("bert").folder, strategy="probe", calibrate=True, precision=0.5
+    )
+    assert done.model.settings.calibration.rows == done.adapted.dev > 0
+    answer = done.model(("mawa", "it is m"))
+    assert answer.abstained is (answer.probability < done.model.settings.abstention.threshold)
 
 
 def test_too_few_rows_and_several_labels():

@@ -171,5 +171,8 @@ def test_rules_a_task_does_not_have(tiny, tmp_path: Path):
     file.write_text("document,summary\na b,a\n")
     with pytest.raises(UsageError, match="summarize has no overflow rule 'window': Valid: 'error', 'truncate'"):
         finetune(file, task="summarize", model=tiny("t5-lm").folder, overflow="window")
+    (tmp_path / "labels.csv").write_text("text,label\n" + "a b,x\nb a,y\n" * 20)
+    with pytest.raises(UsageError, match="classify has no overflow rule 'window'"):
+        finetune(tmp_path / "labels.csv", model=tiny("t5-lm").folder, form="text", overflow="window")
     with pytest.raises(UsageError, match="classify has no overflow rule 'windows': .*'window'"):
         run("classify", ["x"], model=tiny("bert-classify").folder, overflow="windows")
