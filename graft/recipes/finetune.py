@@ -18,7 +18,7 @@ from graft.inference import computing
 from graft.loading import load
 from graft.model.config import UNLIMITED
 from graft.recipes.adapt import Adapted, Plan, adapt
-from graft.recipes.calibrate import compared
+from graft.recipes.calibrate import check_wish, compared
 from graft.recipes.evaluate import Judged, judge
 from graft.recipes.learning import plain
 from graft.recipes.overflow import check_overflow, say_beyond
@@ -109,7 +109,7 @@ def finetune(
     watch = watch or Watch(quiet=True)
     chosen, target = _plan(strategy, plan), _target(out)
     reading = {"columns": columns, "encoding": encoding, "max_rejects": max_rejects, "quotes": quotes}
-    source = _Source(job=_job(task, overflow), out=target, reading=reading, watch=watch)
+    source = _Source(job=_job(task, overflow, chosen), out=target, reading=reading, watch=watch)
     rows = source.sides(data, eval, chosen.seed)
     live, source = _for_task(_fresh(model, limit, overflow), rows, template, form, chosen, source)
     return _finetune(live, str(getattr(model, "folder", model)), rows, chosen, source)
@@ -250,10 +250,11 @@ def _fresh(model: str | Path | Model, limit: int | None, overflow: str) -> Model
     return live
 
 
-def _job(task: str, overflow: str) -> Task:
-    """The task, if it has such a rule for long texts."""
+def _job(task: str, overflow: str, plan: Plan) -> Task:
+    """The task, if it has such a rule for long texts, and probabilities where they are to be calibrated."""
     job = tasks.find(task)
     check_overflow(job, overflow)
+    check_wish(job, plan)
     return job
 
 

@@ -291,6 +291,11 @@ def test_answers_below_the_threshold_are_marked_and_keep_their_label(tiny):
     assert [answer.label for answer in marked] == [answer.label for answer in plain]
 
 
+def test_calibration_of_what_has_no_probabilities_is_refused_before_anything_is_read():
+    with pytest.raises(UsageError, match="tag gives no probabilities to calibrate"):
+        finetune("no-such-file.txt", task="tag", calibrate=True)
+
+
 @pytest.mark.parametrize(
     ("name", "task", "message"),
     [
