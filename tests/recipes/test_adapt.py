@@ -16,7 +16,7 @@ from graft.recipes.adapt import Plan, adapt
 from graft.recipes.watch import Watch
 from graft.tasks import Row, Task
 from graft.train.example import Example
-from graft.transfer import Prompter, Solver
+from graft.transfer import Solver, Strategy
 
 
 class Tagging(Task):
@@ -31,15 +31,16 @@ class Tagging(Task):
         return rows(model), 0
 
 
-@pytest.mark.parametrize("name", [name for name in transfer.names() if not isinstance(transfer.make(name), Prompter)])
+@pytest.mark.parametrize("name", transfer.names())
 def test_labels_of_tokens_are_learned_step_by_step_or_refused(tiny, name: str):
     model, plan = (
         load(tiny("bert").folder, "float32"),
         Plan(strategy=name, epochs=6, learning_rate=0.01, dtype="float32"),
     )
     given = [Row(("a text",), None, line) for line in range(6)]
-    if isinstance(transfer.make(name), Solver):
-        with pytest.raises(UsageError, match=r"^[^\n]+; use strategy full$"):
+    strategy = transfer.make(name)
+    if isinstance(strategy, Solver) or not isinstance(strategy, Strategy):
+        with pytest.raises(UsageError, match=r"^[^\n]+; use "):
             adapt(model, Tagging(), given, plan, Watch(quiet=True))
     else:
         done = adapt(model, Tagging(), given, plan, Watch(quiet=True))
