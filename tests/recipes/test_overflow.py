@@ -154,6 +154,30 @@ def test_what_truncation_does_not_see_windows_do(tiny, late: Path, tmp_path: Pat
     assert saved.settings.overflow == "window", "for this once"
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("bert", {"strategy": "contrastive"}),
+        ("bert", {"strategy": "lora", "patience": 2}),
+        ("bert", {"auxiliary": 0.1}),
+        ("openai_gpt-lm", {}),
+    ],
+)
+def test_windows_whatever_learns(tiny, late: Path, tmp_path: Path, name: str, options: dict[str, Any]):
+    """Solved, learned beside a language model's loss, with new tokens (GPT-1), or in adapters; calibrated as well."""
+    done = finetune(
+        late, model=tiny(name).folder, overflow="window", limit=LIMIT, dtype="float32", epochs=1, calibrate=True,
+        out=tmp_path / "m", **options,
+    )  # fmt: skip
+    assert done.adapted.windows > done.adapted.rows > 100
+    assert done.judged.windows > len(done.judged.values)
+    saved = load(tmp_path / "m", "float32", verify=True)
+    assert saved.settings.calibration.rows == done.adapted.dev > 0
+    text = "q" * 26 + " awaamaaa"
+    each = torch.stack(alone(saved, text))
+    assert list(saved(text).probabilities.values()) == pytest.approx(each.mean(0).softmax(-1).tolist(), abs=1e-5)
+
+
 def test_the_probe_fits_the_mean_it_will_give(tiny, late: Path):
     """A row's logits are the mean of its windows' in training and after: the same features, the same answer."""
     done = finetune(late, model=tiny("bert").folder, strategy="probe", overflow="window", limit=LIMIT, dtype="float32")
