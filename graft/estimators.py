@@ -110,6 +110,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             seed=self.seed,
             dtype=self.dtype,
             class_weights=self.class_weight,
+            calibrate=False,  # every row given is learned from; scikit-learn has calibrators of its own
         )
         done = adapt(model, tasks.find("classify"), rows, plan, Watch(quiet=not self.verbose))
         assert isinstance(model.head, Classify)

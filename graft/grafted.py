@@ -3,262 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from graft import adapters, checkpoint, heads, pooling, sealed
 from graft.adapters import Base
-from graft.batch import Packed, pack
-from graft.errors import DataError, ModelError, StorageError, UsageError
-from graft.families import Family
+from graft.errors import ModelError, StorageError
 from graft.files import replacing
-from graft.heads import Answer, Embed, Head, Pooled
-from graft.inference import Progress, check_encodings, run_all
-from graft.model.config import UNLIMITED
-from graft.model.recurrent import State
-from graft.model.transformer import Transformer
+from graft.heads import Embed, Pooled
+from graft.running import Running
 from graft.sealed import Golden, Settings, Text
-from graft.text import FILES, Encoding, Tokenizer
 
 
-class Model(nn.Module):
-    """A pretrained language model ready for use: ask it, look at its hidden states, adapt it, save it.
-
-    Attributes:
-        backbone: text in, hidden states out.
-        head: hidden states in, answers out; None where the model has none.
-        family: how the published architecture maps onto ours.
-        settings: task, longest input, overflow rule, golden inputs.
-        folder: what was loaded.
-        base: where the full weights lie: there, or in the folder that an adapter names.
-    """
-
-    def __init__(
-        self,
-        backbone: Transformer,
-        head: Head | None,
-        *,
-        family: Family,
-        published: Mapping[str, Any],
-        folder: Path,
-        settings: Settings,
-        spare: Mapping[str, Tensor] | None = None,
-        base: Base | None = None,
-    ) -> None:
-        super().__init__()
-        self.backbone, self.head = backbone, head
-        self.family, self.published = family, dict(published)
-        self.folder, self.settings = folder, settings
-        self.spare = dict(spare or {})
-        self.base = base or Base(reference=str(folder.absolute()), folder=folder)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """What the model computes in."""
-        return self.backbone.token_embedding.weight.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model computes."""
-        return self.backbone.token_embedding.weight.device
-
-    @property
-    def limit(self) -> int | None:
-        """Longest input in tokens, special tokens included; None where nothing sets one."""
-        least = min(self.settings.limit or UNLIMITED, self.backbone.config.positions)
-        return None if least == UNLIMITED else least
-
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        """The model's tokenizer, read when first needed.
-
-        Raises:
-            ModelError: the folder has none, or the family reads words.
-        """
-        if self.family.words is not None:
-            raise ModelError(f"{self.folder}: reads words, not text; ask for hidden_states([text.split()])")
-        return Tokenizer.from_folder(self._text_folder, self.family.frame)
-
-    def forward(self, given: Packed | Text | Sequence[Text], decoder: Packed | None = None) -> Any:
-        """A packed batch gives the head's raw output (for training); text gives an Answer, several texts a list."""
-        return self._raw(given, self.head, decoder) if isinstance(given, Packed) else self.answer(given)
-
-    def _raw(self, batch: Packed, head: Head | None, decoder: Packed | None = None) -> Tensor:
-        hidden_TD = self.backbone.read(batch, "" if head is None else head.kind, decoder)
-        output: Tensor = hidden_TD if head is None else head(hidden_TD, decoder or batch)
-        return output
-
-    def answer(self, texts: Text | Sequence[Text], progress: Progress | None = None) -> Answer | list[Answer]:
-        """Answer one text, or a pair of texts given as a tuple, or a list of either.
-
-        Raises:
-            ModelError: the model has no head that answers.
-            DataError: an input is not text, or does not fit where the overflow rule is "error".
-        """
-        single = isinstance(texts, str) or (isinstance(texts, tuple) and len(texts) == 2)
-        given: Sequence[Text] = [texts] if single else texts  # type: ignore[list-item]
-        if self.head is not None and self.head.by_task:
-            answers: list[Answer] = _task(self.head.kind).answer(self, given, progress)
-            return answers[0] if single else answers
-        head = self._needs_head("answer")
-        outputs, cut = self.read(given, progress)
-        join = torch.cat if head.per_token else torch.stack
-        answers = head.decode(join(outputs), cut) if outputs else []
-        return answers[0] if single else answers
-
-    def read(self, texts: Sequence[Text], progress: Progress | None = None) -> tuple[list[Tensor], list[int]]:
-        """The head's output for each text, and how many of its tokens were not read.
-
-        Where the settings say so a pair is read in both orders, and what the head makes of them is added up.
-        """
-        groups = [self.orders(text) for text in texts]
-        encodings = self.encode([one for group in groups for one in group])
-        outputs, cut = self._outputs(encodings, progress), [encoding.truncated_tokens for encoding in encodings]
-        if len(encodings) > len(groups):
-            starts = [0, *accumulate(map(len, groups))]
-            outputs = [torch.stack(outputs[start:end]).sum(0) for start, end in pairwise(starts)]
-            cut = [cut[start] for start in starts[:-1]]
-        return outputs, cut
-
-    def orders(self, text: Text) -> tuple[Text, ...]:
-        """What is read of one text: a pair in both orders, where the settings say so."""
-        both = self.settings.both_orders and isinstance(text, tuple)
-        return (text, (text[1], text[0])) if both else (text,)
-
-    def encode(self, texts: Sequence[Text]) -> list[Encoding]:
-        """Texts as token ids in the family's frame, cut to the model's limit as its overflow rule says."""
-        encodings = self.tokenizer.encode(texts, limit=self.limit, overflow=self.settings.overflow)
-        check_encodings(encodings, self.backbone.config, self.folder)
-        return encodings
-
-    def embed(self, texts: Sequence[Text], progress: Progress | None = None) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """Texts as vectors, float32 (n, D).
-
-        A sentence-transformers folder is pooled and normalized as it says; other models by the mean of their tokens,
-        normalized to length one.
-        """
-        if isinstance(texts, str):
-            raise DataError("embed takes a list of texts, found a single one; write embed([text])")
-        head = self.head if isinstance(self.head, Embed) else Embed()
-        rows = self._outputs(self.encode(texts), progress, head)
-        return torch.stack(rows).numpy() if rows else np.zeros((0, self.backbone.config.hidden_size), np.float32)
-
-    def hidden_states(
-        self, sequences: Sequence[Sequence[Any]], *, layers: bool = False, state: State | None = None
-    ) -> list[Tensor]:
-        """Last hidden states, the encoder's where there is a decoder, for lists of token ids: (length, D) for each.
-
-        Args:
-            sequences: token ids; for ELMo words, or 50 character ids for each word and for the sentence's marks.
-            layers: every layer's, (layers + 1, length, D): before the first block and after each, before a final norm.
-            state: ELMo's, from earlier calls: sequence k goes on where the last call's ended. All are one batch then.
-        """
-        ids, found = self._check_ids(sequences), [torch.empty(0)] * len(sequences)
-
-        def keep(indices: list[int], batch: Packed) -> None:
-            every: list[Tensor] = []
-            last_TD = self.backbone(batch, cache=state, layers=every if layers else None)
-            whole = torch.stack(every) if layers else last_TD
-            for index, part in zip(indices, whole.split(batch.lengths, dim=-2), strict=True):
-                marked = isinstance(sequences[index][0], str)  # the marks were put on here and come off again
-                found[index] = part[..., 1:-1, :] if marked else part
-
-        if state is None:
-            run_all(ids, None, keep, self.backbone)
-        elif self.family.words is None:
-            raise UsageError(f"{self.family.name} models carry no state from batch to batch; leave it out")
-        else:
-            with torch.inference_mode():
-                keep(list(range(len(ids))), pack(ids).to(self.device))
-        return found
-
-    def logits(
-        self, sequences: Sequence[Sequence[int]], *, decoder: Sequence[Sequence[int]] | None = None
-    ) -> list[Tensor]:
-        """The head's output for lists of token ids: (C,) each for heads that pool, (length, C) for others.
-
-        Args:
-            sequences: token ids.
-            decoder: token ids a decoder is given to read, its start token first, for each of the sequences; the
-                lengths of the output are theirs.
-
-        Raises:
-            ModelError: the model has no head.
-            DataError: a decoder lacks its sequences, or they are too many or too few, or there is no decoder.
-        """
-        self._needs_head("give logits")
-        if decoder is not None and len(decoder) != len(sequences):
-            raise DataError(f"{len(decoder)} sequences for the decoder, expected one for each of the {len(sequences)}")
-        beside = None if decoder is None else self._check_ids(decoder)
-        return self._run(self._check_ids(sequences), None, self.head, decoder=beside)
-
-    def pooled(
-        self,
-        sequences: Sequence[Sequence[int]],
-        types: Sequence[Sequence[int] | None] | None,
-        head: Head,
-        progress: Progress | None = None,
-    ) -> list[Tensor]:
-        """The output of any head for lists of token ids, one for each."""
-        return self._run(self._check_ids(sequences), types, head, progress)
-
-    def _outputs(
-        self, encodings: Sequence[Encoding], progress: Progress | None = None, head: Head | None = None
-    ) -> list[Tensor]:
-        ids, start, asked = [encoding.ids for encoding in encodings], None, head or self.head
-        if self.backbone.decoder is not None and asked is not None and asked.kind == "next":
-            start = [[self.backbone.config.start_token]] * len(ids)  # type: ignore[attr-defined]
-        return self._run(ids, [encoding.types for encoding in encodings], asked, progress, decoder=start)
-
-    def _run(
-        self,
-        sequences: Sequence[Sequence[int]],
-        types: Sequence[Sequence[int] | None] | None,
-        head: Head | None,
-        progress: Progress | None = None,
-        decoder: Sequence[Sequence[int]] | None = None,
-    ) -> list[Tensor]:
-        found: list[Tensor] = [torch.empty(0)] * len(sequences)
-
-        def keep(indices: list[int], batch: Packed) -> None:
-            read = None if decoder is None else pack([decoder[index] for index in indices]).to(self.device)
-            output, lengths = self._raw(batch, head, read), (read or batch).lengths
-            parts = output.split_with_sizes(lengths) if head is None or head.per_token else output
-            for index, part in zip(indices, parts, strict=True):
-                found[index] = part.cpu()
-
-        run_all(sequences, types, keep, self.backbone, progress, decoder)
-        return found
-
-    def _check_ids(self, sequences: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
-        if self.family.words is not None:
-            return [self.family.words(number, sequence) for number, sequence in enumerate(sequences)]
-        size = self.backbone.config.vocab_size
-        for number, sequence in enumerate(sequences):
-            if isinstance(sequence, str):
-                raise DataError(
-                    f"sequence {number} is text, expected token ids; model.encode([text])[0].ids gives them"
-                )
-            if len(sequence) == 0 or not (min(sequence) >= 0 and max(sequence) < size):
-                found = f"ids from {min(sequence)} to {max(sequence)}" if len(sequence) else "no ids"
-                raise DataError(f"sequence {number} has {found}, expected at least one, each from 0 to {size - 1}")
-        return sequences
-
-    def _needs_head(self, purpose: str) -> Head:
-        if self.head is None:
-            raise ModelError(
-                f"{self.folder}: this model has no head and cannot {purpose}; adapt it with `graft finetune`, "
-                "or ask for embed(texts) or hidden_states(sequences)"
-            )
-        return self.head
+class Model(Running):
+    """A pretrained language model ready for use: it runs (`graft.running`), is adapted, and saved."""
 
     def graft(self, kind: str, **options: Any) -> None:
         """Put a fresh head in place of the present one.
@@ -315,10 +76,18 @@ class Model(nn.Module):
         Raises:
             ModelError: the model answers differently from when it was saved, or has no golden inputs.
         """
+        sealed.refuse(self.folder, self.drifts())
+
+    def drifts(self) -> list[sealed.Drift]:
+        """The golden inputs that are answered differently from when the model was saved.
+
+        Raises:
+            ModelError: there are no golden inputs.
+        """
         golden = self.settings.golden
         if golden is None:
             raise ModelError(f"{self.folder}: {sealed.NAME} holds no golden inputs to replay")
-        sealed.compare(self.folder, golden, self._golden_outputs(golden.inputs), self.dtype)
+        return sealed.drifts(golden, self._golden_outputs(golden.inputs), self.dtype)
 
     def _golden_outputs(self, inputs: Sequence[Text]) -> list[Tensor]:
         """One row of numbers for each input; where a model gives a row for each token, one number sums it up."""
@@ -349,18 +118,6 @@ class Model(nn.Module):
                 (new / name).write_text(content, encoding="utf-8")
             sealed.write(new, dataclasses.replace(self.settings, base=base))
         return target
-
-    @property
-    def has_tokenizer(self) -> bool:
-        """Whether the model's folder brought a tokenizer."""
-        return "tokenizer" in self.__dict__ or (
-            self.family.words is None and any((self._text_folder / name).is_file() for name in FILES)
-        )
-
-    @property
-    def _text_folder(self) -> Path:
-        """Where the tokenizer lies: an adapter need not bring its own."""
-        return next((f for f in (self.folder, self.base.folder) if any((f / n).is_file() for n in FILES)), self.folder)
 
     def merge(self) -> None:
         """Fold low-rank factors (LoRA) into the weights: the same answers from an ordinary model, saved whole.
@@ -414,12 +171,6 @@ class Model(nn.Module):
         came = (self.published.get("architectures") or [""])[0]
         same = came in self.family.heads and self.family.heads[came].kind == wanted
         return str(came) if same else self.family.architecture(wanted)
-
-
-def _task(kind: str) -> Any:
-    """The task of a head whose output only a task can read. Tasks are built on models, so it is found when asked."""
-    tasks = importlib.import_module("graft.tasks")
-    return tasks.find(tasks.of_head(kind)[0])
 
 
 def check_target(target: Path) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from graft.batch import Packed, by_length, pack
 from graft.errors import DataError, ModelError, UsageError
+from graft.heads import Answer, Head
 from graft.model.config import Config
 from graft.model.linear import laid_out
 from graft.model.transformer import Transformer
+from graft.sealed import Settings
 from graft.text import Encoding
 
 TOKENS = 1024
@@ -62,6 +66,21 @@ def run_all(
                 progress(count)
 
 
+def in_step(progress: Progress | None, wholes: int, parts: int) -> Progress | None:
+    """Progress in wholes (rows, texts), to be told in their parts (a pair's orders, a text's windows)."""
+    if progress is None or wholes == parts:
+        return progress
+    done = told = 0
+
+    def advance(count: int) -> None:
+        nonlocal done, told
+        done += count
+        progress(done * wholes // parts - told)
+        told = done * wholes // parts
+
+    return advance
+
+
 def _spread(run: Callable[[list[int]], int], plan: list[list[int]], threads: int) -> Iterator[int]:
     """Run batches side by side, each on one core: no core ever waits for another within a batch."""
     whole = torch.get_num_threads()
@@ -88,6 +107,39 @@ def computing(model: nn.Module, dtype: torch.dtype) -> Iterator[dict[nn.Paramete
     finally:
         for parameter, values in masters.items():
             parameter.data = values
+
+
+def merged(head: Head | None, outputs: Sequence[Tensor], texts: Sequence[Sequence[Encoding]]) -> list[Tensor]:
+    """Outputs of all windows, text after text -> one output for each text. Several windows need a head."""
+    rest: Iterator[Tensor] = iter(outputs)
+    found: list[Tensor] = []
+    for windows in texts:
+        own = [next(rest) for _ in windows]
+        if len(own) > 1:
+            assert head is not None
+            own = [head.merge(torch.stack(own), [len(one.ids) for one in windows])]
+        found += own
+    return found
+
+
+def told(texts: Sequence[Sequence[Encoding]], settings: Settings) -> list[dict[str, Any]]:
+    """What answers say of how each text was read."""
+    return [
+        {
+            "truncated_tokens": sum(one.truncated_tokens for one in windows),
+            "windows": len(windows) if settings.overflow == "window" else None,
+        }
+        for windows in texts
+    ]
+
+
+def marked(answers: Sequence[Answer], how: Sequence[dict[str, Any]], settings: Settings) -> list[Answer]:
+    """Answers with how their texts were read, and whether they are to be relied on."""
+    rule, found = settings.abstention, []
+    for answer, one in zip(answers, how, strict=True):
+        unsure = None if rule is None or answer.probability is None else answer.probability < rule.threshold
+        found.append(dataclasses.replace(answer, windows=one["windows"], abstained=unsure))
+    return found
 
 
 def check_encodings(encodings: Sequence[Encoding], config: Config, folder: Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,10 @@ TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.25, torch.float16: 0.05}
 
 Text = str | tuple[str, str]
 
+Overflow = Literal["truncate", "head_tail", "window", "error"]
+OVERFLOWS: tuple[Overflow, ...] = ("truncate", "head_tail", "window", "error")
+"""What may happen to texts longer than the model."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Golden:
@@ -30,6 +34,34 @@ class Golden:
 
     inputs: tuple[Text, ...]
     outputs: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Probabilities made to mean what they say (temperature scaling, Guo et al. 2017).
+
+    Attributes:
+        temperature: what the logits were divided by; weights and bias of the last layer already are.
+        rows: development rows it was found on.
+    """
+
+    temperature: float
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Abstention:
+    """When a model had better not answer.
+
+    Attributes:
+        threshold: the least probability of an answer that is to be relied on.
+        precision: share of right answers it was chosen for.
+        rows: development rows it was chosen on.
+    """
+
+    threshold: float
+    precision: float
+    rows: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +74,12 @@ class Settings:
         template: the words around a text, with {} in its place, for models that read and write text.
         longest: the most tokens such a model writes.
         prompt: how labels are asked for and answered in words (`graft.prompting.prompt.Prompt`).
-        overflow: "truncate" reads the beginning and reports the rest; "error" refuses.
+        overflow: "truncate" reads the beginning and reports the rest; "head_tail" reads beginning and end and reports
+            the rest; "window" reads all, in overlapping windows whose outputs are averaged; "error" refuses.
         both_orders: a pair is read in both orders, and what the head makes of them is added (Radford et al. 2018,
             section 3.3).
+        calibration: how the probabilities were adjusted.
+        abstention: below which probability an answer is marked as not to be relied on.
         made: how it came to be: strategy, base model, data fingerprint, seed, versions.
         golden: inputs and outputs to replay.
         base: of an adapter: `reference` and `sha256` of the model whose frozen weights it needs.
@@ -56,12 +91,17 @@ class Settings:
     template: str | None = None
     longest: int | None = None
     prompt: dict[str, Any] | None = None
-    overflow: Literal["truncate", "error"] = "truncate"
+    overflow: Overflow = "truncate"
     both_orders: bool = False
+    calibration: Calibration | None = None
+    abstention: Abstention | None = None
     made: dict[str, Any] = field(default_factory=dict)
     golden: Golden | None = None
     base: dict[str, str] | None = None
     answering: dict[str, Any] = field(default_factory=dict)
+
+
+Numbers = TypeVar("Numbers", Calibration, Abstention)
 
 
 def read(folder: Path) -> Settings:
@@ -86,6 +126,8 @@ def read(folder: Path) -> Settings:
             prompt=content.get("prompt"),
             overflow=content.get("overflow", "truncate"),
             both_orders=content.get("both_orders", False),
+            calibration=_numbers(Calibration, content.get("calibration")),
+            abstention=_numbers(Abstention, content.get("abstention")),
             made=dict(content.get("made", {})),
             golden=_golden(golden) if golden else None,
             base=content.get("base"),
@@ -97,25 +139,46 @@ def read(folder: Path) -> Settings:
     return settings
 
 
+_VALID: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("task", lambda task: task is None or isinstance(task, str), "a name"),
+    ("limit", lambda count: count is None or (type(count) is int and count > 0), "a number of tokens"),
+    ("longest", lambda count: count is None or (type(count) is int and count > 0), "a number of tokens"),
+    (
+        "template",
+        lambda words: words is None or (isinstance(words, str) and words.count("{}") in (1, 2)),
+        "a text with one {}, or two for pairs",
+    ),
+    ("prompt", lambda prompt: prompt is None or isinstance(prompt, dict), "an object"),
+    ("overflow", lambda rule: rule in OVERFLOWS, " or ".join(map(repr, OVERFLOWS))),
+    ("both_orders", lambda both: isinstance(both, bool), "true or false"),
+    (
+        "base",
+        lambda base: base is None or (isinstance(base, dict) and all(isinstance(one, str) for one in base.values())),
+        "reference and sha256",
+    ),
+)
+"""Of what a file may hold: the field, whether its value can be one, and what was expected."""
+
+
 def _check(settings: Settings) -> None:
-    task, template, overflow = settings.task, settings.template, settings.overflow
-    if task is not None and not isinstance(task, str):
-        raise ValueError(f"task is {task!r:.60}, expected a name")
-    for name in ("limit", "longest"):
-        count = getattr(settings, name)
-        if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
-            raise ValueError(f"{name} is {count!r:.60}, expected a number of tokens")
-    if not isinstance(settings.both_orders, bool):
-        raise ValueError(f"both_orders is {settings.both_orders!r:.60}, expected true or false")
-    if template is not None and not (isinstance(template, str) and template.count("{}") in (1, 2)):
-        raise ValueError(f"template is {template!r:.60}, expected a text with one {{}}, or two for pairs")
-    if settings.prompt is not None and not isinstance(settings.prompt, dict):
-        raise ValueError(f"prompt is {settings.prompt!r:.60}, expected an object")
-    if overflow not in ("truncate", "error"):
-        raise ValueError(f"overflow is {overflow!r:.60}, expected 'truncate' or 'error'")
-    base = settings.base
-    if base is not None and not (isinstance(base, dict) and all(isinstance(value, str) for value in base.values())):
-        raise ValueError(f"base is {base!r:.60}, expected reference and sha256")
+    for name, valid, expected in _VALID:
+        value = getattr(settings, name)
+        if not valid(value):
+            raise ValueError(f"{name} is {value!r:.60}, expected {expected}")
+
+
+def _numbers(kind: type[Numbers], content: Any) -> Numbers | None:
+    """An object of numbers: shares from 0 to 1, a temperature above 0, a whole number of rows."""
+    if content is None:
+        return None
+    given = {field.name: content[field.name] for field in dataclasses.fields(kind)}
+    for name, value in given.items():
+        most = math.inf if name in ("rows", "temperature") else 1.0
+        if isinstance(value, bool) or not isinstance(value, int if name == "rows" else int | float):
+            raise ValueError(f"{kind.__name__.lower()}: {name} is {value!r:.60}, expected a number")
+        if not (0 <= value <= most and value < math.inf) or (name == "temperature" and not value):
+            raise ValueError(f"{kind.__name__.lower()}: {name} is {value!r:.60}, which is out of range")
+    return kind(**given)
 
 
 def _golden(content: dict[str, Any]) -> Golden:
@@ -143,27 +206,56 @@ def files(folder: Path) -> list[str]:
     return [str(name) for name in listed] if isinstance(listed, list) else []
 
 
+@dataclass(frozen=True, kw_only=True)
+class Drift:
+    """A golden input, one of so many, whose output is another than when the model was saved."""
+
+    of: int
+    input: Text
+    expected: Sequence[float]
+    found: Sequence[float]
+
+
+def drifts(golden: Golden, outputs: Sequence[Tensor], dtype: torch.dtype) -> list[Drift]:
+    """Where outputs are further from the golden ones than computing in a dtype explains."""
+    drifted = []
+    for text, expected, output in zip(golden.inputs, golden.outputs, outputs, strict=True):
+        found = output.detach().float().flatten().tolist()
+        bound = TOLERANCE[dtype] * max(1.0, *(abs(value) for value in expected))
+        if len(found) != len(expected) or not all(abs(a - b) <= bound for a, b in zip(found, expected, strict=True)):
+            drifted.append(Drift(of=len(golden.inputs), input=text, expected=expected, found=found))
+    return drifted
+
+
 def compare(folder: Path, golden: Golden, outputs: Sequence[Tensor], dtype: torch.dtype) -> None:
     """Compare outputs with the golden ones.
 
     Raises:
         ModelError: an output has drifted; the first such input and both outputs are shown.
     """
-    drifted = []
-    for text, expected, output in zip(golden.inputs, golden.outputs, outputs, strict=True):
-        found = output.detach().float().flatten().tolist()
-        bound = TOLERANCE[dtype] * max(1.0, *(abs(value) for value in expected))
-        if len(found) != len(expected) or not all(abs(a - b) <= bound for a, b in zip(found, expected, strict=True)):
-            drifted.append((text, expected, found))
+    refuse(folder, drifts(golden, outputs, dtype))
+
+
+def refuse(folder: Path, drifted: Sequence[Drift]) -> None:
+    """Refuse a model that has drifted.
+
+    Raises:
+        ModelError: there is any drift; the first such input and both outputs are shown.
+    """
     if drifted:
-        text, expected, found = drifted[0]
+        first = drifted[0]
         raise ModelError(
-            f"{folder}: {len(drifted)} of {len(golden.inputs)} golden inputs give another output than when the model "
-            f"was saved. First: {text!r} gave {_short(expected)}, now {_short(found)}. "
+            f"{folder}: {len(drifted)} of {first.of} golden inputs give another output than when the model "
+            f"was saved. First: {first.input!r} gave {short(first.expected)}, now {short(first.found)}. "
             "The folder was changed or is damaged"
         )
 
 
-def _short(values: Sequence[float]) -> str:
+def short(values: Sequence[float]) -> str:
+    """The first numbers of an output.
+
+    >>> short([0.25, 1.0, 2.0, 3.0, 4.0])
+    '[0.25, 1, 2, 3, ...]'
+    """
     shown = ", ".join(f"{value:.4g}" for value in values[:4])
     return f"[{shown}{', ...' if len(values) > 4 else ''}]"

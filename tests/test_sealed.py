@@ -58,7 +58,7 @@ def golden(inputs: Any = ("a",), outputs: Any = ((1.0,),)) -> dict[str, Any]:
         ({"limit": -5}, "limit is -5"),
         ({"limit": True}, "limit is True"),
         ({"limit": 1.5}, "limit is 1.5"),
-        ({"overflow": "cut"}, "overflow is 'cut', expected 'truncate' or 'error'"),
+        ({"overflow": "cut"}, "overflow is 'cut', expected 'truncate' or 'head_tail' or 'window' or 'error'"),
         ({"overflow": ["error"]}, "overflow is"),
         ({"task": 5}, "task is 5, expected a name"),
         ({"made": 5}, "damaged: "),

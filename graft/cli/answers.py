@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from graft.heads import Answer, Entity
     from graft.recipes.watch import Watch
 
+ABSTAINED = "abstained: less sure than the model was told to be; the first label is its guess"
+
 SHOWN = 12
 """Labels shown of one answer."""
 
@@ -35,6 +37,7 @@ class Sink:
 
     def __init__(self) -> None:
         self.texts = self.truncated_texts = self.truncated_tokens = self.examples_left_out = 0
+        self.windows = self.windowed = self.abstained = 0
 
     def add(self, items: Sequence[Item], answers: Sequence[Answer], *, single: bool) -> None:
         """Take the answers to a chunk of texts.
@@ -48,6 +51,9 @@ class Sink:
             self.truncated_texts += answer.truncated_tokens > 0
             self.truncated_tokens += answer.truncated_tokens
             self.examples_left_out += answer.examples_left_out or 0
+            several = answer.windows is not None and answer.windows > 1
+            self.windowed, self.windows = self.windowed + several, self.windows + several * (answer.windows or 0)
+            self.abstained += answer.abstained is True
             self.one(item, answer, single)
         self.flush()
 
@@ -93,6 +99,8 @@ class Plain(Json):
             write(f"labels: {', '.join(map(one_line, answer.labels)) or 'none'}")
         ranked = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])
         write_columns([[one_line(name), f"{p:.3f}", bar(p)] for name, p in ranked[:SHOWN]])
+        if answer.abstained:
+            write(ABSTAINED)
         if len(ranked) > SHOWN:
             write(f"and {len(ranked) - SHOWN} more; --json has all")
 
@@ -150,7 +158,13 @@ def written(out: str | None, task: str, as_json: bool, watch: Watch) -> Iterator
             yield sink
         watch.note(f"{sink.texts:,} answers written to {out}")
         if as_json:
-            write_json({"out": out, "texts": sink.texts, "truncated_tokens": sink.truncated_tokens})
+            counts = {"texts": sink.texts, "truncated_tokens": sink.truncated_tokens}
+            write_json({"out": out, **counts, "windows": sink.windows, "abstained": sink.abstained})
+    _say(sink, watch)
+
+
+def _say(sink: Sink, watch: Watch) -> None:
+    """What became of texts longer than the model, and which answers are not to be relied on."""
     if sink.truncated_tokens:
         watch.note(
             f"note: {sink.truncated_tokens:,} tokens of {sink.truncated_texts:,} of {sink.texts:,} texts did not fit "
@@ -158,6 +172,13 @@ def written(out: str | None, task: str, as_json: bool, watch: Watch) -> Iterator
         )
     if sink.examples_left_out:
         watch.note(f"note: {sink.examples_left_out:,} worked examples of the prompt did not fit and were left out")
+    if sink.windows:
+        watch.note(
+            f"note: {sink.windowed:,} of {sink.texts:,} texts did not fit the model and were read in {sink.windows:,} "
+            "windows"
+        )
+    if sink.abstained:
+        watch.note(f"note: {sink.abstained:,} of {sink.texts:,} answers are marked as abstained")
 
 
 def _kind(out: str, task: str) -> str:
@@ -198,7 +219,8 @@ def brief(answer: Answer) -> str:
         return f"{answer.score:.4f}"
     names = [answer.label or ""] if answer.labels is None else answer.labels
     width = max((len(name) for name in answer.probabilities or ()), default=0)
-    return f"{one_line(', '.join(names) or 'none'):<{width}}  {answer.probability or 0:.3f}"
+    mark = "  abstained" if answer.abstained else " " * len("  abstained") if answer.abstained is False else ""
+    return f"{one_line(', '.join(names) or 'none'):<{width}}  {answer.probability or 0:.3f}{mark}"
 
 
 def marked(text: str, entities: Sequence[Entity]) -> str:

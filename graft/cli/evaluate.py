@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from graft.cli.options import AsJson, Columns, Dtype, Encoding, MaxRejects, NoQuotes, Quiet, check_name, roles, watching
+from graft.cli.options import (
+    AsJson,
+    Columns,
+    Dtype,
+    Encoding,
+    MaxRejects,
+    NoQuotes,
+    Overflow,
+    Quiet,
+    check_name,
+    roles,
+    watching,
+)
 from graft.cli.output import write, write_json, write_metrics
 from graft.errors import UsageError
 
@@ -20,6 +32,10 @@ Data = Annotated[
     str, Argument(metavar="DATA", help="csv, tsv, jsonl, CoNLL .txt, SQuAD's json (also .gz, .xz) or parquet.")
 ]
 TaskName = Annotated[str | None, Option(metavar="TASK", help="Where the model does not say.")]
+Precision = Annotated[
+    float | None,
+    Option(metavar="SHARE", help="Say from which probability on this share of the answers is right on these rows."),
+]
 Report = Annotated[str | None, Option(metavar="FILE.html", help="Also write a page to look at: plots, worst mistakes.")]
 
 
@@ -32,6 +48,8 @@ def evaluate(
     max_rejects: MaxRejects = 0,
     no_quotes: NoQuotes = False,
     dtype: Dtype = "auto",
+    overflow: Overflow = None,
+    precision: Precision = None,
     report: Report = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -47,6 +65,7 @@ def evaluate(
 
     opened, watch = load(model, dtype=dtype), watching(quiet)
     reading: dict[str, Any] = {"encoding": encoding, "max_rejects": max_rejects, "quotes": not no_quotes}
+    reading |= {"overflow": overflow, "precision": precision}
     done = recipe(opened, data, task=task, columns=chosen, dtype=dtype, watch=watch, **reading)
     if report is not None:
         _write_report(Path(report), opened, done)
@@ -61,7 +80,12 @@ def _show(done: Evaluation, report: str | None, as_json: bool) -> None:
         return
     write_metrics(facts["metrics"])
     cut = f", {facts['truncated_tokens']:,} tokens beyond the limit not read" if facts["truncated_tokens"] else ""
-    write(f"{done.task} on {done.n:,} rows in {done.seconds:.1f} s{cut}")
+    read = f", long texts read in {facts['windows']:,} windows" if facts["windows"] else ""
+    write(f"{done.task} on {done.n:,} rows in {done.seconds:.1f} s{cut}{read}")
+    if done.reliance is not None:
+        from graft.recipes.calibrate import described
+
+        write(described(done.reliance))
 
 
 def _write_report(path: Path, model: Model, done: Evaluation) -> None:

@@ -14,6 +14,7 @@ from graft.cli.options import (
     Encoding,
     MaxRejects,
     NoQuotes,
+    Overflow,
     Quiet,
     check_name,
     roles,
@@ -64,7 +65,17 @@ Set = Annotated[
     list[str] | None,
     Option("--set", metavar="NAME=VALUE", help="A setting of the strategy (see below); `decay=0` alone does, too."),
 ]
-Overflow = Annotated[str, Option(metavar="RULE", help="What longer inputs meet: truncate (reported) or error.")]
+Calibrate = Annotated[
+    bool | None,
+    Option(
+        "--calibrate/--no-calibrate",
+        help="Set rows aside to make probabilities mean what they say; default: where 200 can be spared.",
+    ),
+]
+Precision = Annotated[
+    float | None,
+    Option(metavar="SHARE", help="Mark answers as abstained that are less sure than this share of right ones takes."),
+]
 
 
 def finetune(
@@ -85,7 +96,9 @@ def finetune(
     patience: Patience = None,
     auxiliary: Auxiliary = None,
     limit: Limit = None,
-    overflow: Overflow = "truncate",
+    overflow: Overflow = None,
+    calibrate: Calibrate = None,
+    precision: Precision = None,
     template: Template = None,
     form: Form = None,
     set: Set = None,
@@ -142,4 +155,18 @@ def _show(record: dict[str, Any]) -> None:
         f"{verb} {record['trained_on']:,} of {rows['read']:,} rows ({rows['rejected']:,} rejected) "
         f"in {record['seconds']:.1f} s"
     )
+    write_trust(record)
     write(f"saved to {record['out']}")
+
+
+def write_trust(record: dict[str, Any]) -> None:
+    """How far the probabilities can be trusted."""
+    if found := record["calibration"]:
+        before, after = found["before"], found["after"]
+        write(
+            f"calibrated on {found['rows']:,} rows, temperature {found['temperature']:.3f}: on the measured rows ECE "
+            f"{before['ece']:.3f} before, {after['ece']:.3f} after; Brier score {before['brier']:.3f}, "
+            f"{after['brier']:.3f}"
+        )
+    if rule := record["abstention"]:
+        write(f"abstains below probability {rule['threshold']:.4f}, for a precision of {rule['precision']:g}")

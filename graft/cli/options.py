@@ -28,6 +28,15 @@ Columns = Annotated[
     typer.Option(metavar="ROLE=COLUMN", help="Which column plays which role, as in text=body,label=topic."),
 ]
 
+Overflow = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RULE",
+        help="What texts longer than the model meet: truncate, head_tail (beginning and end), window (all is read) or "
+        "error; default: as the model says, at first truncate.",
+    ),
+]
+
 YES, NO = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
 
 

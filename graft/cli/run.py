@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from graft.cli.context import read_context, task_options
-from graft.cli.options import AsJson, Columns, Dtype, Encoding, MaxRejects, NoQuotes, Quiet, check_name, roles, watching
+from graft.cli.options import (
+    AsJson,
+    Columns,
+    Dtype,
+    Encoding,
+    MaxRejects,
+    NoQuotes,
+    Overflow,
+    Quiet,
+    check_name,
+    roles,
+    watching,
+)
 from graft.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,6 +84,7 @@ def run(
     no_quotes: NoQuotes = False,
     out: Out = None,
     dtype: Dtype = "auto",
+    overflow: Overflow = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -80,7 +93,7 @@ def run(
     names = [name.strip() for word in labels or () for name in word.split(",")]
     _check_options(task, names, template, other, choices)
     own = {"labels": names or None, "template": template, "n": n, "threshold": threshold, "stride": stride}
-    options = task_options(task, own | {"longest": longest}, context)
+    options = task_options(task, own | {"longest": longest}, context) | {"overflow": overflow}
     reference, chosen = model or _default_model(task, names), _columns(columns, column)
     from graft.cli import answers, texts
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Argument
+from typer import Argument, Option
 
 from graft.cli.options import AsJson
 from graft.cli.output import amount, one_line, size, write, write_columns, write_json
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from graft.adapters import Opened
     from graft.checkpoint import Inspected
     from graft.model.config import Config
+    from graft.sealed import Drift
     from graft.shards import Shards
 
 Reference = Annotated[str, Argument(metavar="MODEL", help="A folder, or a name on the hub.")]
@@ -22,9 +24,15 @@ BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 PARTS = ("embeddings", "blocks", "final_norm", "head", "adapter", "spare")
 LABELS_SHOWN = 12
 DRAWN = 72
+INPUT = 48
 
 
-def show(reference: Reference, as_json: AsJson = False) -> None:
+Verify = Annotated[
+    bool, Option("--verify", help="Load the model and replay its golden inputs: does it answer as when it was saved?")
+]
+
+
+def show(reference: Reference, verify: Verify = False, as_json: AsJson = False) -> None:
     """Show what a model is, without loading its weights."""
     from graft import hub
 
@@ -36,13 +44,59 @@ def show(reference: Reference, as_json: AsJson = False) -> None:
         "revision": found.revision,
     }
     facts |= describe(found.folder)
+    count, drifted = replayed(found.folder) if verify else (0, [])
     if as_json:
-        write_json(facts)
-        return
-    write_columns([[one_line(name), one_line(value)] for name, value in lines(facts)])
+        write_json(facts | ({"golden_inputs": _proof(count, drifted)} if verify else {}))
+    else:
+        write_columns([[one_line(name), one_line(value)] for name, value in lines(facts)])
+        write()
+        for line in facts["drawing"]:
+            write(line)
+        if verify:
+            _table(count, drifted)
+    if drifted:
+        from graft.sealed import refuse
+
+        refuse(found.folder, drifted)
+
+
+def replayed(folder: Path) -> tuple[int, list[Drift]]:
+    """Replay the golden inputs: how many there are, and those that are answered otherwise.
+
+    Raises:
+        ModelError: there are none.
+    """
+    from graft.loading import load
+
+    model = load(folder, dtype="float32")
+    drifted = model.drifts()
+    return len(model.settings.golden.inputs if model.settings.golden else ()), drifted
+
+
+def _proof(count: int, drifted: list[Drift]) -> dict[str, Any]:
+    """The same for JSON, which has no NaN."""
+    listed = [
+        {
+            "input": one.input,
+            "expected": list(one.expected),
+            "found": [value if math.isfinite(value) else None for value in one.found],
+        }
+        for one in drifted
+    ]
+    return {"inputs": count, "drifted": listed}
+
+
+def _table(count: int, drifted: list[Drift]) -> None:
+    """The inputs that have drifted, as a table."""
+    from graft.sealed import short
+
     write()
-    for line in facts["drawing"]:
-        write(line)
+    write(f"{count - len(drifted)} of {count} golden inputs are answered as when the model was saved")
+    if drifted:
+        texts = [one_line(one.input if isinstance(one.input, str) else " | ".join(one.input)) for one in drifted]
+        cut = [text if len(text) <= INPUT else f"{text[: INPUT - 1]}…" for text in texts]
+        rows = [[text, short(one.expected), short(one.found)] for text, one in zip(cut, drifted, strict=True)]
+        write_columns([["input", "expected", "found"], *rows])
 
 
 def describe(folder: Path) -> dict[str, Any]:

@@ -72,6 +72,8 @@ METRIC_TYPES = {
 TOO_LONG = {
     "error": "Texts of more than {limit} tokens are refused.",
     "truncate": "Texts of more than {limit} tokens are cut; each answer reports how many tokens were not read.",
+    "head_tail": "Of texts of more than {limit} tokens beginning and end are read; each answer reports how many tokens "
+    "were not.",
     "window": "Texts of more than {limit} tokens are read in windows; each answer reports how many.",
 }
 
@@ -101,6 +103,7 @@ class Card:
         max_tokens: longest input.
         overflow: what happens beyond it.
         calibration: how probabilities were adjusted, a sentence.
+        abstention: when an answer is not to be relied on, a sentence.
         languages: ISO codes, where known.
         license: SPDX name in lower case, where known.
         relation: to the base model; adapter for lora and adapter, otherwise finetune, unless told.
@@ -128,8 +131,9 @@ class Card:
     shell: str = ""
     python: str = ""
     max_tokens: int | None = None
-    overflow: Literal["", "error", "truncate", "window"] = ""
+    overflow: Literal["", "error", "truncate", "head_tail", "window"] = ""
     calibration: str = ""
+    abstention: str = ""
     languages: Sequence[str] = ()
     license: str = ""
     relation: Literal["", "adapter", "finetune", "merge", "quantized"] = ""
@@ -271,6 +275,8 @@ def _limits(card: Card) -> str:
     ]
     if card.labels:
         limits.append("It answers with one of its labels also where none of them fits.")
+    if card.abstention:
+        limits.append(_plain(card.abstention))
     if card.overflow and card.max_tokens:
         limits.append(TOO_LONG[card.overflow].format(limit=f"{card.max_tokens:,}"))
     spoken = ", ".join(_plain(language) for language in card.languages)

@@ -46,7 +46,7 @@ def whiskers(title: str, names: Sequence[str], scores: Sequence[Interval | None]
     return render(draw, height, f"{title} with 95% intervals. " + "; ".join(told))
 
 
-def reliability(bins: Sequence[Bin]) -> Markup:
+def reliability(bins: Sequence[Bin], name: str = "") -> Markup:
     """Draw how often answers are right against how sure they are, over the number of rows in each bin."""
 
     def draw(figure: Figure) -> None:
@@ -56,7 +56,7 @@ def reliability(bins: Sequence[Bin]) -> Markup:
         chance = [wilson(round(one.accuracy * one.count), one.count) for one in bins]
         above.vlines(confidence, [one.low for one in chance], [one.high for one in chance], color=ACCENT, alpha=0.45)
         above.plot(confidence, accuracy, "o-", color=ACCENT, markersize=5, linewidth=1.2)
-        above.set(xlim=(0, 1.01), ylim=(0, 1.03), ylabel="share right")
+        above.set(xlim=(0, 1.01), ylim=(0, 1.03), ylabel="share right", title=name)
         widths = [one.high - one.low for one in bins]
         below.bar([one.low for one in bins], [one.count for one in bins], widths, align="edge", color=MUTED, alpha=0.6)
         below.set(xlabel="probability given to the answer", ylabel="rows")
@@ -66,7 +66,7 @@ def reliability(bins: Sequence[Bin]) -> Markup:
         above.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}"))
 
     told = (f"sure {one.confidence:.0%}, right {one.accuracy:.0%}, {one.count} rows" for one in bins)
-    return render(draw, 4.2, "Reliability diagram. " + "; ".join(told))
+    return render(draw, 4.2, f"Reliability diagram{name and ' '}{name.lower()}. " + "; ".join(told))
 
 
 def curves(title: str, series: Mapping[str, Sequence[tuple[float, float]]], *, best: float | None = None) -> Markup:

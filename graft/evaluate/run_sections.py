@@ -115,6 +115,9 @@ def data_section(data: DataSummary) -> Section:
         "Test rows also in training": data.leaks,
         "Rows cut short": data.truncated_rows,
     }
+    if data.truncated_tokens and not data.truncated_rows:  # counted by the token alone
+        suspicious["Tokens not read"] = data.truncated_tokens
+        del suspicious["Rows cut short"]
     shown = {name: f"{count:,}" for name, count in (facts | suspicious).items()}
     blocks: list[Block] = [Facts(values=shown)]
     blocks += [Paragraph(text=text, warning=True) for text in _warnings(data)]

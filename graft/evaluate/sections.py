@@ -10,7 +10,7 @@ import numpy as np
 
 from graft.errors import DataError
 from graft.evaluate import plots
-from graft.evaluate.blocks import Block, Cell, Fold, Paragraph, Plots, Quote, Quotes, Said, Section, Table
+from graft.evaluate.blocks import Block, Cell, Facts, Fold, Paragraph, Plots, Quote, Quotes, Said, Section, Table
 from graft.evaluate.inputs import Array, Integers, checked_rows
 from graft.evaluate.intervals import Interval
 from graft.evaluate.metrics import Bin, LabelScore, calibration, confusion, per_label
@@ -130,6 +130,59 @@ def calibration_section(bins: Sequence[Bin], *, ece: Interval | None = None, not
     if error or note:
         blocks.insert(0, Paragraph(text=error + note))
     return Section(title="Calibration", intro=intro, blocks=blocks)
+
+
+def calibrated_section(
+    before: Sequence[Bin],
+    after: Sequence[Bin],
+    errors: Mapping[str, Mapping[str, float]],
+    *,
+    temperature: float,
+    rows: int,
+) -> Section:
+    """Show what a temperature did to probabilities.
+
+    Args:
+        before: reliability without it.
+        after: reliability with it.
+        errors: "before" and "after": ece, brier and nll (``graft.evaluate.calibrate.trust``).
+        temperature: what the logits were divided by.
+        rows: development rows it was found on.
+    """
+    change = "were too sure and are less so now" if temperature > 1 else "were too modest and are bolder now"
+    intro = (
+        f"On {rows:,} development rows, which the model did not learn from, a temperature of {temperature:.3f} was "
+        f"found and written into the last layer: probabilities {change}; no answer changed. The figures are of the "
+        "held-out rows. On the dashed line the model is right as often as it says."
+    )
+    names = ("ece", "brier", "nll")
+    table = Table(
+        columns=["Score", "Before", "After"],
+        rows=[
+            [
+                Cell(text=title(name), note="lower is better"),
+                Cell(text=number(errors["before"][name])),
+                Cell(text=number(errors["after"][name])),
+            ]
+            for name in names
+        ],
+    )
+    drawings = [plots.reliability(before, "Before"), plots.reliability(after, "After")]
+    caption = "Upright lines: 95% intervals. Below: rows by the probability given to their answer."
+    return Section(
+        title="Calibration before and after", intro=intro, blocks=[table, Plots(drawings=drawings, caption=caption)]
+    )
+
+
+def reliance_section(scores: Mapping[str, Interval], *, threshold: float, precision: float, rows: int) -> Section:
+    """Show how many rows a model that abstains answers, and how many of these rightly."""
+    intro = (
+        f"On {rows:,} development rows, answers from probability {threshold:.4f} on were found right in at least "
+        f"{precision:.1%} of the cases, with 95 % confidence. Less sure answers are marked as abstained. On the "
+        "held-out rows:"
+    )
+    facts = {title(name): f"{score.value:.1%} ({score.low:.1%} – {score.high:.1%})" for name, score in scores.items()}
+    return Section(title="Abstaining", intro=intro, blocks=[Facts(values=facts)])
 
 
 def worst_mistakes(

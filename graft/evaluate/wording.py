@@ -6,6 +6,8 @@ import re
 
 NAMES = {
     "accuracy": "Accuracy",
+    "coverage": "Share of rows answered",
+    "answered_precision": "Accuracy of these",
     "macro_f1": "Macro F1",
     "micro_f1": "Micro F1",
     "exact_match": "Exact match",

@@ -68,6 +68,8 @@ class Answer:
         windows: how many overlapping parts the text was read in.
         truncated_tokens: tokens of the input that did not fit the model and were not read.
         examples_left_out: worked examples of a prompt that did not fit before it.
+        abstained: whether the model is less sure than it was told to be (`graft finetune --precision`), for models that
+            were: the label is its guess, not to be relied on.
     """
 
     label: str | None = None
@@ -86,6 +88,7 @@ class Answer:
     windows: int | None = None
     truncated_tokens: int = 0
     examples_left_out: int | None = None
+    abstained: bool | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The fields that apply, ready for JSON; a place in a text that has no answer is null."""

@@ -42,6 +42,10 @@ class Head(nn.Module):
         """
         raise UsageError(f"a {self.kind!r} head has nothing to learn from targets")
 
+    def merge(self, output: Tensor, tokens: Sequence[int]) -> Tensor:
+        """The output for several windows of one text, (W, ...), with the tokens of each -> that for the text."""
+        return output.mean(0)
+
     def decode(self, output: Tensor, truncated: Sequence[int]) -> list[Answer]:
         """The head's output as answers, one for each sequence."""
         raise UsageError(f"a {self.kind!r} head does not answer; ask for logits or hidden states")

@@ -190,6 +190,12 @@ class Embed(Head):
         x_BD = pool(hidden_TD, batch, self.pool).float()
         return F.normalize(x_BD, dim=-1) if self.normalize else x_BD
 
+    def merge(self, output: Tensor, tokens: Sequence[int]) -> Tensor:
+        """The mean of the windows' vectors, each counting by its tokens."""
+        share_W = torch.tensor(tokens, dtype=output.dtype, device=output.device)[:, None]
+        mean_D = (output * share_W).sum(0) / share_W.sum()
+        return F.normalize(mean_D, dim=-1) if self.normalize else mean_D
+
     def loss(self, output: Tensor, target: Tensor, sizes: Sequence[int] = ()) -> Tensor:
         """Squared error of the cosine of neighbours (2B, D) against similarities (B,) (Reimers & Gurevych 2019)."""
         cosine_B = F.cosine_similarity(output[0::2], output[1::2])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from graft.errors import ModelError, UsageError
 from graft.generate.score import fill, score
 from graft.grafted import Model
 from graft.heads import Classify
-from graft.inference import Progress
+from graft.inference import Progress, in_step, told
 from graft.loading import load
 from graft.prompting.choose import Neighbours
 from graft.prompting.laying import answers, end_token, fitted, prompts, room_for, two_stacks
@@ -21,6 +22,9 @@ from graft.prompting.prompt import CONTENT_FREE, Prompt
 from graft.prompting.wording import MASK, PLACE, Wording, check, filled
 from graft.prompting.zero_shot import ZeroShot
 from graft.sealed import Text
+
+CUTTING = ("truncate", "error")
+"""Overflow rules for texts in prompts."""
 
 SEPARATOR = "\n\n"
 """Between worked examples."""
@@ -34,11 +38,13 @@ class Scored:
         values: log-probability of each label's words, or what stands for it, float64 (n, C); softmax makes shares.
         truncated_tokens: tokens of each text that did not fit.
         examples_left_out: worked examples that did not fit before each text.
+        windows: how many windows each was read in, for models that read long texts so; empty for others.
     """
 
     values: Tensor
     truncated_tokens: list[int]
     examples_left_out: list[int]
+    windows: tuple[int, ...] = ()
 
 
 def route(model: Model) -> str:
@@ -108,32 +114,37 @@ class Asked:
             self._check_answers()
 
     def scores(self, texts: Sequence[Text], progress: Progress | None = None) -> Scored:
-        """The labels' scores for texts, calibrated where the prompt says so."""
+        """The labels' scores for texts, calibrated where the prompt says so.
+
+        Raises:
+            UsageError: an overflow rule for which a prompt has no use: of what does not fit, it keeps the beginning.
+        """
+        if route(self.model) != "named" and self.model.settings.overflow not in CUTTING:
+            raise UsageError(
+                f"{self.model.folder}: a text in a prompt is read at once; choose overflow={' or '.join(CUTTING)}"
+            )
         if not texts:
             return Scored(values=torch.zeros(0, len(self.prompt.words)), truncated_tokens=[], examples_left_out=[])
         shown = self._shown(texts)
-        values, cut, left_out = self._raw(texts, shown, progress)
-        if self.prompt.calibrate:
-            values = values - self._reference(texts[0], shown)
-        return Scored(values=values, truncated_tokens=cut, examples_left_out=left_out)
+        found = self._raw(texts, shown, progress)
+        if not self.prompt.calibrate:
+            return found
+        return replace(found, values=found.values - self._reference(texts[0], shown))
 
     def content_free(self, like: Text) -> list[float]:
         """The scores of a text without content, shaped like this one, behind the fixed examples."""
-        values, _, _ = self._raw([_empty(like)], self._fixed(1), None)
-        return [float(value) for value in values[0]]
+        found = self._raw([_empty(like)], self._fixed(1), None)
+        return [float(value) for value in found.values[0]]
 
     def _reference(self, like: Text, shown: list[list[int]]) -> Tensor:
         if self.prompt.content_free:
             return torch.tensor(self.prompt.content_free, dtype=torch.float64)
-        values, _, _ = self._raw([_empty(like)] * len(shown), shown, None)
-        return values
+        return self._raw([_empty(like)] * len(shown), shown, None).values
 
-    def _raw(
-        self, texts: Sequence[Text], shown: list[list[int]], progress: Progress | None
-    ) -> tuple[Tensor, list[int], list[int]]:
+    def _raw(self, texts: Sequence[Text], shown: list[list[int]], progress: Progress | None) -> Scored:
         ways = {"named": self._named, "masked": self._filled}
-        values, cut, left_out = ways.get(route(self.model), self._written)(texts, shown, progress)
-        return values.double(), cut, left_out
+        found = ways.get(route(self.model), self._written)(texts, shown, progress)
+        return replace(found, values=found.values.double())
 
     def _shown(self, texts: Sequence[Text]) -> list[list[int]]:
         """Numbers of the examples shown before each text."""
@@ -177,9 +188,7 @@ class Asked:
         word, source = self.prompt.words[label], filled(self.template, text)
         return source.replace(MASK, word) if route(self.model) == "masked" else f"{source} {word}"
 
-    def _written(
-        self, texts: Sequence[Text], shown: Sequence[list[int]], progress: Progress | None
-    ) -> tuple[Tensor, list[int], list[int]]:
+    def _written(self, texts: Sequence[Text], shown: Sequence[list[int]], progress: Progress | None) -> Scored:
         """By the log-probability of writing each word next."""
         model, ids = self.model, self._answers
         if self.prompt.learned or two_stacks(model):
@@ -187,11 +196,10 @@ class Asked:
         room = max(map(len, ids))
         laid = self._laid(texts, shown, self.template, room)
         sources = [one.ids for one in prompts(model, laid.sources, room)]
-        return torch.tensor(score(model, sources, [ids] * len(sources), progress)), laid.cut, laid.left_out
+        values = torch.tensor(score(model, sources, [ids] * len(sources), progress))
+        return Scored(values=values, truncated_tokens=laid.cut, examples_left_out=laid.left_out)
 
-    def _filled(
-        self, texts: Sequence[Text], shown: Sequence[list[int]], progress: Progress | None
-    ) -> tuple[Tensor, list[int], list[int]]:
+    def _filled(self, texts: Sequence[Text], shown: Sequence[list[int]], progress: Progress | None) -> Scored:
         """By the log-probability of each word at the mask; a word of several tokens at as many masks."""
         model, name = self.model, self.model.tokenizer.special_tokens["mask_token"]
         values = torch.zeros(len(texts), len(self._answers))
@@ -205,27 +213,24 @@ class Asked:
             ids, types = [one.ids for one in encodings], [one.types for one in encodings]
             values[:, columns] = fill(model, ids, types, [self._answers[place] for place in columns], last)
             cut, left = laid.cut, laid.left_out  # those of the longest words
-        return values, cut, left
+        return Scored(values=values, truncated_tokens=cut, examples_left_out=left)
 
-    def _named(
-        self, texts: Sequence[Text], shown: Sequence[list[int]], progress: Progress | None
-    ) -> tuple[Tensor, list[int], list[int]]:
+    def _named(self, texts: Sequence[Text], shown: Sequence[list[int]], progress: Progress | None) -> Scored:
         """By how much a text entails, or how near it lies to, a statement that names the label."""
         plain = [text for text in texts if isinstance(text, str)]
         if len(plain) != len(texts):
             raise UsageError("naming labels reads single texts, found pairs")
-        cut = [one.truncated_tokens for one in self.model.encode(plain)]
+        model, none = self.model, [0] * len(plain)
         if self._names is not None:
-            return torch.from_numpy(self._names.logits(plain, progress)), cut, [0] * len(plain)
+            how, values = told(model.windows(plain), model.settings), self._names.logits(plain, progress)
+            return Scored(values=torch.from_numpy(values), **_read(how), examples_left_out=none)
         statements = [filled(self.template, word) for word in self.prompt.words.values()]
-        pairs = self.model.encode([(text, statement) for text in plain for statement in statements])
-        assert self.model.head is not None
-        rows = self.model.pooled([one.ids for one in pairs], [one.types for one in pairs], self.model.head)
-        if progress is not None:
-            progress(len(plain))
-        every = len(statements)
-        cut = [max(one.truncated_tokens for one in pairs[n * every : (n + 1) * every]) for n in range(len(plain))]
-        return torch.stack(rows)[:, self._entails].reshape(len(plain), every), cut, [0] * len(plain)
+        every, read = len(statements), model.windows([(text, one) for text in plain for one in statements])
+        rows = model.outputs(read, model.head, in_step(progress, len(plain), len(read)))
+        values_NC = torch.stack(rows)[:, self._entails].reshape(len(plain), every)
+        how = told(read, model.settings)
+        worst = [max(how[n * every : (n + 1) * every], key=_unread) for n in range(len(plain))]
+        return Scored(values=values_NC, **_read(worst), examples_left_out=none)
 
     def _check_answers(self) -> None:
         special, tokenizer = self.model.tokenizer.special_tokens, self.model.tokenizer
@@ -238,6 +243,16 @@ class Asked:
                     f"the vocabulary of {self.model.folder} cannot write {word!r}; let another word stand for this "
                     "label (strategy prompt: words=label=word), or use --form head"
                 )
+
+
+def _unread(how: dict[str, Any]) -> tuple[int, int]:
+    return how["truncated_tokens"], how["windows"] or 0
+
+
+def _read(how: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """How each text was read, as Scored has it."""
+    windows = tuple(one["windows"] for one in how if one["windows"] is not None)
+    return {"truncated_tokens": [one["truncated_tokens"] for one in how], "windows": windows}
 
 
 @dataclass(frozen=True, kw_only=True)

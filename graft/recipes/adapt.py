@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from graft import checkpoint, transfer
 from graft.errors import DataError, UsageError
-from graft.evaluate.metrics import Interval
-from graft.evaluate.wording import LOWER_IS_BETTER
+from graft.evaluate.calibrate import check_share
 from graft.grafted import Model
 from graft.heads import HEADS, Classify, Pooled, Regress
 from graft.inference import computing
-from graft.recipes.rows import held_out
+from graft.recipes.calibrate import aside, calibrated, check_wish
+from graft.recipes.learning import contrast, learn, solve
 from graft.recipes.watch import Watch
 from graft.tasks import Row, Task
 from graft.text import Frame
-from graft.train.contrast import groups, pair_loss
-from graft.train.example import Example
-from graft.train.loop import Schedule, Step, train
+from graft.train.example import Example, by_row
+from graft.train.loop import Schedule
 from graft.train.objectives import Objective, language
-from graft.train.optimizer import AdamW
 from graft.train.vocabulary import grow
 from graft.transfer import Contrasting, Prompter, Solver, Strategy
 
@@ -38,8 +33,6 @@ FEWEST_STEPS = 120
 
 MOST_EPOCHS = 20
 """... but no more often than this."""
-
-DEV_SHARE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +50,12 @@ class Plan:
         dtype: what to compute in; weights stay float32.
         class_weights: "balanced" weighs labels inversely to how often they occur.
         patience: stop when the development score has not risen for so many epochs, and keep the best weights. Sets a
-            tenth of the rows aside by hash; None trains on all rows to the end.
+            tenth of the rows aside by hash; None trains to the end.
         auxiliary: weight of a language model's loss on the same rows, added to the task's (lambda of Radford et al.
             2018, section 3.2); None: what the family says, 0.5 for GPT-1 and 0 for the others.
+        calibrate: set rows aside and make the probabilities mean what they say; None: where there are probabilities and
+            the rows are not missed (`graft.recipes.calibrate`).
+        precision: mark answers as abstained that are less sure than it takes for this share of right ones.
     """
 
     strategy: str = "full"
@@ -73,6 +69,8 @@ class Plan:
     class_weights: str | None = None
     patience: int | None = None
     auxiliary: float | None = None
+    calibrate: bool | None = None
+    precision: float | None = None
 
     def __post_init__(self) -> None:
         if self.class_weights not in (None, "balanced"):
@@ -81,6 +79,8 @@ class Plan:
             raise UsageError(f"patience is {self.patience}, expected at least 1 epoch")
         if self.auxiliary is not None and not (math.isfinite(self.auxiliary) and self.auxiliary >= 0):
             raise UsageError(f"auxiliary is {self.auxiliary}, expected 0 or more")
+        if self.precision is not None:
+            check_share(self.precision)
 
     @property
     def rate(self) -> float:
@@ -106,9 +106,11 @@ class Adapted:
 
     Attributes:
         rows: rows learned from.
+        dev: development rows: set aside for early stopping and calibration.
         seconds: time spent learning, without reading data, loading or saving.
         rows_per_second: rows seen a second, repeated ones counted each time.
         truncated_tokens: tokens of the training texts that did not fit.
+        windows: windows that training texts beyond the limit were read in.
         steps: loss, rate and gradient norm of each step.
         epochs: development metrics after each epoch, where rows were set aside.
         auxiliary: weight of the language model's loss.
@@ -116,17 +118,29 @@ class Adapted:
     """
 
     rows: int
+    dev: int = 0
     seconds: float = 0.0
     rows_per_second: float = 0.0
     truncated_tokens: int = 0
+    windows: int = 0
     steps: list[dict[str, Any]] = field(default_factory=list)
     epochs: list[dict[str, Any]] = field(default_factory=list)
     auxiliary: float = 0.0
     found: dict[str, Any] = field(default_factory=dict)
 
 
-def adapt(model: Model, task: Task, rows: Sequence[Row], plan: Plan, watch: Watch) -> Adapted:
+def adapt(
+    model: Model, task: Task, rows: Sequence[Row], plan: Plan, watch: Watch, named: Sequence[Row] = ()
+) -> Adapted:
     """Graft a fresh head onto a float32 model and adapt it to rows, in place.
+
+    Args:
+        model: the model.
+        task: what for.
+        rows: the rows to learn from, some of which may be set aside as development rows.
+        plan: how.
+        watch: where notices and progress go.
+        named: of the rows, those that are to be the development rows, where any are needed.
 
     Raises:
         DataError: the rows cannot teach this task.
@@ -134,42 +148,47 @@ def adapt(model: Model, task: Task, rows: Sequence[Row], plan: Plan, watch: Watc
         TrainingError: the loss is not finite.
     """
     strategy = transfer.make(plan.strategy, plan.settings)
-    dtype = checkpoint.choose_dtype(plan.dtype)
+    checkpoint.choose_dtype(plan.dtype)
     if not rows:
         raise DataError("there are no rows to learn from")
+    check_wish(task, plan)
     if isinstance(strategy, Prompter):
         return _prompt(model, task, rows, strategy, plan, watch)
     model.merge()  # an adapter is a whole model from here on
+    known, unsettled = task.learn(rows), _answering(model, task, rows)
+    learned, dev = aside(task, rows, named, plan, unsettled)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed)
-        weight = _auxiliary(model, task, strategy, plan)
-        _transform(model, task, strategy, watch)
-        objective = Objective(language(model, weight) if weight else None)
-        if weight:
-            watch.note(f"auxiliary: {weight:g} x a language model's loss on the same texts is added to the task's")
+        objective = _objective(model, task, strategy, plan, watch)
         if not (task.keeps_head and model.head is not None and task.fits(model.head.kind)):
-            model.graft(task.head, **task.learn(rows))
-        tuning, learned = _answering(model, task, rows, plan)
+            model.graft(task.head, **known)
         examples, cut = task.examples(model, learned)
         _weigh(model, examples, plan)
-        done = Adapted(rows=len(learned), truncated_tokens=cut, auxiliary=weight)
+        done = Adapted(rows=len(learned), dev=len(dev), truncated_tokens=cut, auxiliary=objective.weight)
+        done.windows = _windows(model, examples)
         began = time.perf_counter()
         if isinstance(strategy, Solver):
-            seen = 0
-            if isinstance(strategy, Contrasting):
-                seen += _contrast(model, examples, strategy, plan, dtype, done, watch)
-            seen += _solve(model, examples, strategy, plan, dtype, done, watch)
+            seen = contrast(model, examples, strategy, plan, done, watch) if isinstance(strategy, Contrasting) else 0
+            seen += solve(model, examples, strategy, plan, done, watch)
         else:
-            seen = _learn(model, task, rows, examples, strategy, objective, plan, dtype, done, watch)
+            seen = learn(model, task, dev, examples, strategy, objective, plan, done, watch)
         done.seconds = time.perf_counter() - began
-        done.rows_per_second = seen / done.seconds
+        done.rows_per_second = seen * len(learned) / len(examples) / done.seconds
     model.eval()
-    if tuning:
-        with computing(model, dtype):
-            found = task.tune(model, tuning)
-        done.found = {**done.found, **found}
-        _keep(model, found)
+    if unsettled:
+        _tune(model, task, dev, plan, done)
+    calibrated(model, task, dev, plan, watch)
     return done
+
+
+def _objective(model: Model, task: Task, strategy: Strategy | Solver, plan: Plan, watch: Watch) -> Objective:
+    """What is made small, from the model with its family's input transformations."""
+    weight = _auxiliary(model, task, strategy, plan)
+    _transform(model, task, strategy, watch)
+    objective = Objective(language(model, weight) if weight else None)
+    if weight:
+        watch.note(f"auxiliary: {weight:g} x a language model's loss on the same texts is added to the task's")
+    return objective
 
 
 def _auxiliary(model: Model, task: Task, strategy: Strategy | Solver, plan: Plan) -> float:
@@ -206,24 +225,19 @@ def _transform(model: Model, task: Task, strategy: Strategy | Solver, watch: Wat
         watch.note(f"texts are read as {shown}" + (f"; {count} new tokens" if count else ""))
 
 
-def _answering(model: Model, task: Task, rows: Sequence[Row], plan: Plan) -> tuple[list[Row], Sequence[Row]]:
-    """Settle what the model's answers depend on; rows to tune what is left open, and those to learn from.
-
-    With patience, `_learn` sets the same rows aside.
-    """
+def _answering(model: Model, task: Task, rows: Sequence[Row]) -> list[str]:
+    """Settle what the model's answers depend on; gives the names of what is left to be tuned on development rows."""
     settled = {**task.answering(rows), **model.settings.answering}
     _keep(model, {name: value for name, value in settled.items() if value is not None})
-    if all(value is not None for value in settled.values()):
-        return [], rows
-    others, tuning = development(rows, plan)
-    if not others or not tuning:
-        raise DataError(f"{len(rows)} rows are too few to set some aside for {', '.join(settled)}; give more rows")
-    return tuning, rows if plan.patience is not None else others
+    return [name for name, value in settled.items() if value is None]
 
 
-def development(rows: Sequence[Row], plan: Plan) -> tuple[list[Row], list[Row]]:
-    """Rows to learn from, and rows set aside: by another hash than that of the test rows, which may be gone already."""
-    return held_out(rows, DEV_SHARE, plan.seed + 1)
+def _tune(model: Model, task: Task, dev: Sequence[Row], plan: Plan, done: Adapted) -> None:
+    """Settle the rest on development rows."""
+    with computing(model, checkpoint.choose_dtype(plan.dtype)):
+        found = task.tune(model, dev)
+    done.found = {**done.found, **found}
+    _keep(model, found)
 
 
 def _keep(model: Model, values: Mapping[str, Any]) -> None:
@@ -246,13 +260,18 @@ def _prompt(model: Model, task: Task, rows: Sequence[Row], strategy: Prompter, p
     return Adapted(rows=len(rows), seconds=seconds, rows_per_second=len(rows) / seconds, found=found)
 
 
+def _windows(model: Model, examples: Sequence[Example]) -> int:
+    several = model.settings.overflow == "window"  # examples that are drawn anew each time are not looked at in vain
+    return sum(example.windows > 1 for example in examples) if several else 0
+
+
 def _weigh(model: Model, examples: Sequence[Example], plan: Plan) -> None:
     """Set class weights, and start a regression at the mean of its targets."""
     if plan.class_weights is None and not isinstance(model.head, Regress):
         return
     if plan.class_weights and not isinstance(model.head, Classify):
         raise UsageError("class weights need a task with one label for each row")
-    targets = torch.stack([example.target for example in examples])
+    targets = torch.stack([windows[0].target for windows in by_row(examples)])
     if isinstance(model.head, Regress) and model.head.output.bias is not None:
         torch.nn.init.constant_(model.head.output.bias, float(targets.mean()))
     if plan.class_weights != "balanced":
@@ -265,161 +284,3 @@ def _weigh(model: Model, examples: Sequence[Example], plan: Plan) -> None:
     else:
         counts = torch.bincount(targets, minlength=labels)
         model.head.class_weights = (len(targets) / (labels * counts.clamp(min=1))).float().to(model.device)
-
-
-def _solve(
-    model: Model,
-    examples: Sequence[Example],
-    strategy: Solver,
-    plan: Plan,
-    dtype: torch.dtype,
-    done: Adapted,
-    watch: Watch,
-) -> int:
-    if any(example.places is not None for example in examples):
-        raise UsageError(
-            f"strategy {plan.strategy} solves for what a whole row is, not for its tokens; use strategy full"
-        )
-    if any(len(example.sequences) > 1 for example in examples):
-        raise UsageError(
-            f"strategy {plan.strategy} solves for rows of one sequence, this task's have several; use strategy full"
-        )
-    with watch.bar("features", len(examples)) as bar:
-        done.found = strategy.solve(
-            model,
-            [sequence for example in examples for sequence in example.sequences],
-            [kinds for example in examples for kinds in example.types],
-            torch.stack([example.target for example in examples]),
-            seed=plan.seed,
-            balanced=plan.class_weights == "balanced",
-            dtype=dtype,
-            progress=bar.advance,
-        )
-    return len(examples)
-
-
-def _contrast(
-    model: Model,
-    examples: Sequence[Example],
-    strategy: Contrasting,
-    plan: Plan,
-    dtype: torch.dtype,
-    done: Adapted,
-    watch: Watch,
-) -> int:
-    """Train the backbone on pairs of rows, each step on one group of them."""
-    if plan.patience is not None:
-        raise UsageError(f"strategy {strategy.name} has no score to stop by while it learns; leave patience out")
-    schedule, learning = plan.schedule(len(examples)), strategy.begin(model)
-    steps = schedule.steps(len(examples))
-    drawn, seen = groups(examples, schedule.batch_size, steps, plan.seed), 0
-    loss, once = partial(pair_loss, temperature=strategy.temperature), replace(schedule, epochs=1, batch_size=1)
-    with computing(model, dtype) as masters, watch.bar("contrasting", steps, "steps") as bar:
-        optimizer = AdamW(learning, masters, _touched(model, examples))
-        for step in train(model, drawn, optimizer, once, loss):
-            rows, epoch = step.sequences, (step.number - 1) * schedule.epochs // steps
-            seen += rows
-            done.steps.append(_record(step) | {"epoch": epoch, "rows": rows})
-            bar.advance(loss=f"{step.loss:.3f}", epoch=f"{epoch + 1}/{schedule.epochs}")
-        model.backbone.token_embedding.sparse = False
-    return seen
-
-
-def _learn(
-    model: Model,
-    task: Task,
-    rows: Sequence[Row],
-    examples: Sequence[Example],
-    strategy: Strategy,
-    objective: Objective,
-    plan: Plan,
-    dtype: torch.dtype,
-    done: Adapted,
-    watch: Watch,
-) -> int:
-    """Train step by step; with patience, keep the weights that did best on the rows set aside."""
-    dev_rows: list[Row] = []
-    if plan.patience is not None:
-        # Another seed than the score's: by the same hash, every row that would fall here has been set aside already.
-        kept, dev_rows = development(rows, plan)
-        examples, _ = task.examples(model, kept)
-        if not dev_rows or not examples:
-            raise DataError(f"{len(rows)} rows are too few to set a development part aside; train without patience")
-    schedule, seen = plan.schedule(len(examples)), 0
-    best = _Best(task.primary, plan.patience)
-    groups = [*strategy.begin(model), *objective.groups(model)]
-    with computing(model, dtype) as masters, computing(objective, dtype) as beside:
-        touched = _touched(model, examples) if objective.language is None else {}
-        optimizer = AdamW(groups, {**masters, **beside}, touched)
-        with watch.bar("training", schedule.steps(len(examples)), "steps") as bar:
-            strategy.epoch(model, 0, schedule.epochs)
-            for step in train(model, examples, optimizer, schedule, objective):
-                seen += step.rows
-                done.steps.append(_record(step))
-                bar.advance(loss=f"{step.loss:.3f}", epoch=f"{step.epoch + 1}/{schedule.epochs}")
-                if dev_rows and step.ends_epoch:
-                    metrics = task.measure(model.head, task.outputs(model, dev_rows).values, dev_rows)  # type: ignore[arg-type]
-                    done.epochs.append({"epoch": step.epoch + 1, **plain(metrics)})
-                    if best.judge(metrics, model, masters):
-                        break
-                if step.ends_epoch and step.number < step.steps:
-                    strategy.epoch(model, step.epoch + 1, schedule.epochs)
-        model.backbone.token_embedding.sparse = False
-        best.restore()
-    strategy.finish(model)
-    return seen
-
-
-def _touched(model: Model, examples: Sequence[Example]) -> Mapping[torch.nn.Parameter, Tensor]:
-    """The rows of the token embedding that occur in the data: no others will ever have a gradient, so it is sparse."""
-    weight = model.backbone.token_embedding.weight
-    shared = any(parameter is weight for parameter in (model.head or torch.nn.Module()).parameters())
-    random = model.head is not None and model.head.kind == "mask"  # any token may stand where one was masked
-    if shared or random or model.backbone.decoder is not None:  # a decoder reads its start token as well
-        return {}
-    model.backbone.token_embedding.sparse = True
-    used = sorted({token for example in examples for sequence in example.sequences for token in sequence})
-    return {weight: torch.tensor(used, device=model.device)}  # type: ignore[dict-item]
-
-
-class _Best:
-    """The best weights so far by the development metric."""
-
-    def __init__(self, metric: str, patience: int | None) -> None:
-        self.metric, self.patience = metric, patience
-        self.value, self.waited = float("-inf"), 0
-        self.kept: list[tuple[Tensor, Tensor]] = []
-
-    def judge(
-        self, metrics: Mapping[str, Interval], model: Model, masters: Mapping[torch.nn.Parameter, Tensor]
-    ) -> bool:
-        """Take note of an epoch; True means that it is time to stop."""
-        name = self.metric if self.metric in metrics else next(iter(metrics))
-        value = metrics[name].value * (-1 if name in LOWER_IS_BETTER else 1)
-        if value > self.value:
-            self.value, self.waited = value, 0
-            live = [masters.get(parameter, parameter.data) for parameter in model.parameters()]
-            self.kept = [(values, values.clone()) for values in live]
-        else:
-            self.waited += 1
-        return self.patience is not None and self.waited >= self.patience
-
-    def restore(self) -> None:
-        """Put the best weights back."""
-        for live, kept in self.kept:
-            live.copy_(kept)
-
-
-def _record(step: Step) -> dict[str, Any]:
-    return {name: getattr(step, name) for name in Step.__dataclass_fields__ if name != "ends_epoch"}
-
-
-def plain(metrics: Mapping[str, Interval]) -> dict[str, dict[str, float]]:
-    """Metrics as JSON: {name: {value, low, high}}."""
-    return {name: interval.as_dict() for name, interval in metrics.items()}
-
-
-def lines(steps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Records as JSON lines."""
-    for step in steps:
-        yield json.dumps(step)

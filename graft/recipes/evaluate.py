@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +13,13 @@ import torch
 
 from graft import tasks
 from graft.errors import DataError, UsageError
+from graft.evaluate.calibrate import Reliance
 from graft.evaluate.metrics import Interval
 from graft.grafted import Model
 from graft.loading import load
-from graft.recipes.adapt import plain
+from graft.recipes.calibrate import check_precision, relied, threshold
+from graft.recipes.learning import plain
+from graft.recipes.overflow import overflowing
 from graft.recipes.rows import Loaded, load_rows, naming
 from graft.recipes.watch import Watch
 from graft.recipes.worded import in_words
@@ -30,6 +34,7 @@ class Judged:
     metrics: dict[str, Interval]
     truncated_tokens: int
     seconds: float
+    windows: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,7 @@ class Evaluation:
         rows: rows read, kept and rejected.
         judged: the raw outputs.
         loaded: the rows themselves.
+        reliance: from which probability on these rows' answers reach the precision asked for.
     """
 
     model: str
@@ -54,6 +60,7 @@ class Evaluation:
     seconds: float
     judged: Judged
     loaded: Loaded
+    reliance: Reliance | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """What ``--json`` prints."""
@@ -65,6 +72,8 @@ class Evaluation:
             "rows": self.rows,
             "metrics": plain(self.metrics),
             "truncated_tokens": self.judged.truncated_tokens,
+            "windows": self.judged.windows,
+            "reliance": None if self.reliance is None else dataclasses.asdict(self.reliance),
             "seconds": round(self.seconds, 3),
             "rows_per_second": round(self.n / self.seconds, 1),
         }
@@ -83,7 +92,13 @@ def judge(model: Model, task: Task, rows: Sequence[Row], watch: Watch) -> Judged
     for note in outputs.notes:
         watch.note(f"note: {note}")
     metrics = task.measure(model.head, outputs.values, rows)  # type: ignore[arg-type]
-    return Judged(values=outputs.values, metrics=metrics, truncated_tokens=outputs.truncated_tokens, seconds=seconds)
+    return Judged(
+        values=outputs.values,
+        metrics=metrics | relied(model, task, outputs.values, rows),
+        truncated_tokens=outputs.truncated_tokens,
+        seconds=seconds,
+        windows=outputs.windows,
+    )
 
 
 def task_of(model: Model, asked: str | None = None) -> Task:
@@ -115,6 +130,8 @@ def evaluate(
     max_rejects: int = 0,
     quotes: bool = True,
     dtype: str = "auto",
+    overflow: str | None = None,
+    precision: float | None = None,
     watch: Watch | None = None,
 ) -> Evaluation:
     """Measure an adapted model on a labelled file.
@@ -128,6 +145,8 @@ def evaluate(
         max_rejects: rows that may be unusable.
         quotes: whether fields of csv and tsv may be quoted.
         dtype: what to compute in.
+        overflow: what happens to texts longer than the model; None: what the model says.
+        precision: also say from which probability on answers reach this share of right ones; the model stays as it is.
         watch: where notices and progress go; silent by default.
 
     Raises:
@@ -137,12 +156,20 @@ def evaluate(
     opened = model if isinstance(model, Model) else load(model, dtype=dtype)
     job = task_of(opened, task)
     reading: dict[str, Any] = {"columns": columns, "encoding": encoding, "max_rejects": max_rejects, "quotes": quotes}
+    check_precision(opened, job, precision)
     loaded = load_rows(job, data, watch=watch, **reading)
     rows = test_rows(loaded, watch)
-    with naming(data):
+    with naming(data), overflowing(opened, job, overflow):
         judged = judge(opened, job, rows, watch)
+        chosen = threshold(opened, job, judged.values, rows, precision)
+    return _evaluation(opened, job, loaded, rows, judged, chosen)
+
+
+def _evaluation(
+    model: Model, job: Task, loaded: Loaded, rows: Sequence[Row], judged: Judged, chosen: Reliance | None
+) -> Evaluation:
     return Evaluation(
-        model=str(opened.folder),
+        model=str(model.folder),
         task=job.name,
         n=len(rows),
         metrics=judged.metrics,
@@ -150,6 +177,7 @@ def evaluate(
         seconds=judged.seconds,
         judged=judged,
         loaded=loaded,
+        reliance=chosen,
     )
 
 

@@ -17,8 +17,11 @@ from graft.grafted import Model, check_target
 from graft.inference import computing
 from graft.loading import load
 from graft.model.config import UNLIMITED
-from graft.recipes.adapt import Adapted, Plan, adapt, plain
+from graft.recipes.adapt import Adapted, Plan, adapt
+from graft.recipes.calibrate import check_wish, compared
 from graft.recipes.evaluate import Judged, judge
+from graft.recipes.learning import plain
+from graft.recipes.overflow import check_overflow, say_beyond
 from graft.recipes.rows import Loaded, held_out, load_rows, naming
 from graft.recipes.run_folder import Run, run_files
 from graft.recipes.watch import Watch
@@ -93,12 +96,12 @@ def finetune(
         max_rejects: rows that may be unusable; they are listed in rejects.jsonl.
         quotes: whether fields of csv and tsv may be quoted.
         limit: longest input in tokens.
-        overflow: what happens to longer inputs: "truncate" (reported) or "error".
+        overflow: what happens to longer inputs: "truncate", "head_tail", "window" or "error" (`graft.sealed.Settings`).
         template: for models that write text: the words around a text, {} in its place; default: the family's own.
         form: whether labels and scores are a head's ("head") or written ("text"); default: as the model is used to.
         watch: where notices and progress go; silent by default.
-        **plan: epochs, batch_size, learning_rate, warmup, seed, dtype, class_weights, patience, auxiliary (see
-            `graft.recipes.adapt.Plan`), and the strategy's own settings (see its file in graft/transfer).
+        **plan: what `graft.recipes.adapt.Plan` has (epochs, seed, ...), and the strategy's own settings (see its file
+            in graft/transfer), which come first where a name is both.
 
     Raises:
         GraftError: something cannot be used; the message says what to do. Nothing half-written is left.
@@ -106,7 +109,7 @@ def finetune(
     watch = watch or Watch(quiet=True)
     chosen, target = _plan(strategy, plan), _target(out)
     reading = {"columns": columns, "encoding": encoding, "max_rejects": max_rejects, "quotes": quotes}
-    source = _Source(job=tasks.find(task), out=target, reading=reading, watch=watch)
+    source = _Source(job=_job(task, overflow, chosen), out=target, reading=reading, watch=watch)
     rows = source.sides(data, eval, chosen.seed)
     live, source = _for_task(_fresh(model, limit, overflow), rows, template, form, chosen, source)
     return _finetune(live, str(getattr(model, "folder", model)), rows, chosen, source)
@@ -114,10 +117,11 @@ def finetune(
 
 @dataclass(frozen=True, kw_only=True)
 class _Rows:
-    """Rows to learn from, rows to measure on, and where both came from."""
+    """Rows to learn from, of these the development rows the file names, rows to measure on, and their origins."""
 
     loaded: Loaded
     train: Sequence[Row]
+    named: Sequence[Row]
     test: Sequence[Row]
     test_path: Path
     tested_on: str
@@ -146,22 +150,41 @@ class _Source:
         loaded = self.read(data)
         if eval is not None:
             test = self.read(eval).rows
-            return _Rows(loaded=loaded, train=loaded.rows, test=test, test_path=Path(eval), tested_on=str(eval))
+            named = _named(loaded, loaded.rows)
+            return _Rows(
+                loaded=loaded, train=loaded.rows, named=named, test=test, test_path=Path(eval), tested_on=str(eval)
+            )
         if loaded.sides and {"test", "train"} <= set(loaded.sides):
             pairs = list(zip(loaded.rows, loaded.sides, strict=True))
             test = [row for row, where in pairs if where == "test"]
             self.watch.note(f"{data}: the split column sets {len(test):,} rows aside for the score")
             train = [row for row, where in pairs if where != "test"]
             return _Rows(
-                loaded=loaded, train=train, test=test, test_path=loaded.path, tested_on=f"{data} (split column)"
+                loaded=loaded,
+                train=train,
+                named=_named(loaded, train),
+                test=test,
+                test_path=loaded.path,
+                tested_on=f"{data} (split column)",
             )
         train, test = held_out(loaded.rows, TEST_SHARE, seed)
         if not train or not test:
             raise DataError(f"{data}: {len(loaded.rows)} rows are too few to set some aside for the score; give --eval")
         self.watch.note(f"{data}: {len(test):,} rows set aside by hash for the score; --eval FILE measures on others")
         return _Rows(
-            loaded=loaded, train=train, test=test, test_path=loaded.path, tested_on=f"{data} (set aside by hash)"
+            loaded=loaded,
+            train=train,
+            named=_named(loaded, train),
+            test=test,
+            test_path=loaded.path,
+            tested_on=f"{data} (set aside by hash)",
         )
+
+
+def _named(loaded: Loaded, rows: Sequence[Row]) -> list[Row]:
+    """The rows whose split column says that they are for development."""
+    named = {id(row) for row, where in zip(loaded.rows, loaded.sides or (), strict=False) if where == "dev"}
+    return [row for row in rows if id(row) in named]
 
 
 def _finetune(live: Model, base: str, rows: _Rows, plan: Plan, source: _Source) -> Finetuned:
@@ -169,15 +192,15 @@ def _finetune(live: Model, base: str, rows: _Rows, plan: Plan, source: _Source) 
     findings = _check(rows, watch)
     before = _before(live, rows, plan, source)
     with naming(rows.loaded.path):
-        done = adapt(live, job, rows.train, plan, watch)
-    _say_cut(done.truncated_tokens, "training", live, watch)
+        done = adapt(live, job, rows.train, plan, watch, rows.named)
+    say_beyond(live, "training", watch, cut=done.truncated_tokens, windows=done.windows)
     with computing(live, checkpoint.choose_dtype(plan.dtype)), naming(rows.test_path):
         judged = judge(live, job, rows.test, watch)
-    _say_cut(judged.truncated_tokens, "held-out", live, watch)
+    say_beyond(live, "held-out", watch, cut=judged.truncated_tokens, windows=judged.windows)
     record = _record(base, rows, plan, source, done, judged, findings) | before
-    live.seal(
-        _golden([text for row in rows.test for text in job.sequences(row)]), _settings(live, job, record, rows.loaded)
-    )
+    record |= _trusted(live, job, judged, rows.test)
+    golden = _golden([text for row in rows.test for text in job.sequences(row)])
+    live.seal(golden, _settings(live, job, record, rows.loaded))
     if source.out is not None:
         run = Run(
             model=live,
@@ -220,13 +243,19 @@ def _before(live: Model, rows: _Rows, plan: Plan, source: _Source) -> dict[str, 
 
 def _fresh(model: str | Path | Model, limit: int | None, overflow: str) -> Model:
     """The pretrained model anew, in float32, whatever state the given one is in."""
-    if overflow not in ("truncate", "error"):
-        raise UsageError(f"overflow is {overflow!r}, expected 'truncate' or 'error'")
     live = load(model.folder if isinstance(model, Model) else model, dtype="float32")
     if isinstance(model, Model):
         live.base = model.base
     live.settings = Settings(limit=_limit(live, limit), overflow=overflow)  # type: ignore[arg-type]
     return live
+
+
+def _job(task: str, overflow: str, plan: Plan) -> Task:
+    """The task, if it has such a rule for long texts, and probabilities where they are to be calibrated."""
+    job = tasks.find(task)
+    check_overflow(job, overflow)
+    check_wish(job, plan)
+    return job
 
 
 def _target(out: str | Path | None) -> Path | None:
@@ -242,6 +271,7 @@ def _for_task(
 ) -> tuple[Model, _Source]:
     """The model with the settings its task adds, and the task in the form it is learned in."""
     job = formed(source.job, live, form, plan.strategy, plan.settings)
+    check_overflow(job, live.settings.overflow)
     own = job.settings(live, rows.train, rows.loaded.columns, template)
     live.settings = dataclasses.replace(live.settings, **own)
     return live, dataclasses.replace(source, job=job)
@@ -259,12 +289,14 @@ def _record(
         "data": str(rows.loaded.path),
         "rows": rows.loaded.counts(),
         "columns": rows.loaded.columns,
-        "trained_on": len(rows.train),
+        "trained_on": done.rows,
+        "development_rows": done.dev,
         "evaluated_on": {"data": rows.tested_on, "n": len(rows.test)},
         "metrics": plain(judged.metrics),
         "seconds": round(done.seconds, 3),
         "rows_per_second": round(done.rows_per_second, 1),
         "truncated_tokens": {"train": done.truncated_tokens, "eval": judged.truncated_tokens},
+        "windows": {"train": done.windows, "eval": judged.windows},
         "auxiliary": done.auxiliary,
         "found": done.found,
         "findings": findings.as_dict(),
@@ -276,7 +308,7 @@ def _record(
 
 def _plan(strategy: str, given: Mapping[str, Any]) -> Plan:
     """Options of the plan, and those that are the strategy's own."""
-    known = set(Plan.__dataclass_fields__) - {"strategy"}
+    known = set(Plan.__dataclass_fields__) - {"strategy", *transfer.settings(strategy)}
     own = dict(given.get("settings") or {}) | {name: value for name, value in given.items() if name not in known}
     valid = [*known, *transfer.settings(strategy)]
     unknown = sorted(set(own) - set(valid))
@@ -309,9 +341,13 @@ def _limit(model: Model, asked: int | None) -> int | None:
     return asked
 
 
-def _say_cut(tokens: int, which: str, model: Model, watch: Watch) -> None:
-    if tokens:
-        watch.note(f"note: {tokens:,} tokens of {which} texts were beyond the limit of {model.limit} and were not read")
+def _trusted(model: Model, job: Task, judged: Judged, rows: Sequence[Row]) -> dict[str, Any]:
+    """How far the probabilities can be trusted, before and after; and from which on answers are relied on."""
+    rule = model.settings.abstention
+    return {
+        "calibration": compared(model, job, judged.values, rows),
+        "abstention": None if rule is None else dataclasses.asdict(rule),
+    }
 
 
 def _golden(texts: Sequence[Text]) -> list[Text]:

@@ -11,6 +11,7 @@ from graft.errors import UsageError, nearest
 from graft.grafted import Model
 from graft.heads import Answer
 from graft.loading import load
+from graft.recipes.overflow import overflowing
 from graft.recipes.watch import Watch
 from graft.sealed import Text
 
@@ -21,6 +22,7 @@ def run(
     *,
     model: str | Path | Model,
     dtype: str = "auto",
+    overflow: str | None = None,
     watch: Watch | None = None,
     **options: Any,
 ) -> list[Answer]:
@@ -32,6 +34,8 @@ def run(
             also questions alone; for tag also lists of words.
         model: a folder, a name, or a loaded model.
         dtype: what to compute in.
+        overflow: what happens to texts longer than the model: "truncate", "head_tail", "window" or "error"; None: what
+            the model says.
         watch: where progress goes; silent by default.
         **options: the task's own; for classify `labels`, names to choose from with a model that has none of its own
             (zero-shot), and `template`, the sentence a name is put into for that; for choice `choices`, what to choose
@@ -57,5 +61,5 @@ def run(
         job = in_words(job, opened)
         if options and not job.options:
             raise UsageError(f"{opened.folder}: this model has labels of its own; leave {', '.join(options)} out")
-    with watch.bar(task, len(texts)) as bar:
+    with watch.bar(task, len(texts)) as bar, overflowing(opened, job, overflow):
         return job.answer(opened, texts, bar.advance, **options)  # type: ignore[arg-type]

@@ -18,8 +18,11 @@ from graft.evaluate.card import Card, model_card
 from graft.evaluate.wording import title
 from graft.grafted import Model
 from graft.heads import Classify, Regress, Tag
-from graft.recipes.adapt import Adapted, lines
+from graft.recipes import calibrate
+from graft.recipes.adapt import Adapted
 from graft.recipes.evaluate import Judged
+from graft.recipes.learning import lines
+from graft.recipes.overflow import beyond
 from graft.recipes.rows import Loaded
 from graft.tasks import Row, Task
 
@@ -64,7 +67,7 @@ def _page(run: Run) -> report.Page:
         "Base model": Path(str(run.record["model"])).name,
         "Strategy": str(run.record["strategy"]),
         title(name): f"{first.value:.3f} ({first.low:.3f} – {first.high:.3f})",
-        "Rows learned from": f"{len(run.train):,}",
+        "Rows learned from": f"{run.adapted.rows:,}",
         "Rows scored": f"{len(run.test):,}",
         "Training": f"{run.adapted.seconds:.1f} s, {run.adapted.rows_per_second:,.0f} rows a second",
     }
@@ -79,7 +82,10 @@ def _page(run: Run) -> report.Page:
 
 
 def _sections(run: Run) -> list[report.Section]:
-    return run.job.sections(run.model.head, run.judged.values, run.test, run.judged.metrics)  # type: ignore[arg-type]
+    own = run.job.sections(run.model.head, run.judged.values, run.test, run.judged.metrics)  # type: ignore[arg-type]
+    trust = calibrate.sections(run.model, run.job, run.judged.values, run.test, run.judged.metrics)
+    place = next((number for number, one in enumerate(own) if one.title == "Calibration"), len(own))
+    return own[:place] + trust + own[place + bool(trust) :]  # before and after, in the place of after alone
 
 
 def _data(run: Run) -> report.DataSummary:
@@ -92,7 +98,7 @@ def _data(run: Run) -> report.DataSummary:
     return report.DataSummary(
         **run.loaded.counts(),
         columns=run.loaded.columns,
-        splits={"train": len(run.train), "test": len(run.test)},
+        splits=_splits(run),
         labels=dict(labels.most_common()),
         labelled="Words" if isinstance(run.model.head, Tag) else "Rows",
         duplicates=run.findings.duplicates,
@@ -100,8 +106,20 @@ def _data(run: Run) -> report.DataSummary:
         leaks=run.findings.leaks,
         truncated_tokens=run.adapted.truncated_tokens + run.judged.truncated_tokens,
         rejects_file="rejects.jsonl" if run.loaded.rejected else "",
-        notes=run.findings.lines(),
+        notes=[*run.findings.lines(), *_beyond(run)],
     )
+
+
+def _splits(run: Run) -> dict[str, int]:
+    development = {"development": run.adapted.dev} if run.adapted.dev else {}
+    return {"train": run.adapted.rows, **development, "test": len(run.test)}
+
+
+def _beyond(run: Run) -> list[str]:
+    """What became of texts longer than the model, a sentence each for training and held-out ones."""
+    done: dict[str, Adapted | Judged] = {"training": run.adapted, "held-out": run.judged}
+    said = (beyond(run.model, which, cut=one.truncated_tokens, windows=one.windows) for which, one in done.items())
+    return [f"{line[0].upper()}{line[1:]}." for line in said if line]
 
 
 def _training(run: Run) -> report.Section:
@@ -132,7 +150,7 @@ def _card(run: Run) -> Card:
         scores=run.judged.metrics,
         rows=len(run.test),
         data=run.loaded.path.name,
-        training_rows=len(run.train),
+        training_rows=run.adapted.rows,
         fingerprint=run.loaded.fingerprint,
         seed=plan["seed"],
         versions={"graft": run.record["version"], "torch": torch.__version__},
@@ -144,8 +162,30 @@ def _card(run: Run) -> Card:
         license=hub.licence(run.model.folder) or "",
         max_tokens=run.model.limit,
         overflow="window" if run.job.windows and overflow == "truncate" else overflow,
+        calibration=_calibration(run),
+        abstention=_abstention(run),
         opens_in=opens,
         architecture=run.model.architecture,
         relation="merge" if run.record["strategy"] == "lora" and opens == "transformers" else "",
         notes=[*run.findings.lines(), *notes],
+    )
+
+
+def _calibration(run: Run) -> str:
+    found = run.model.settings.calibration
+    if found is None:
+        return ""
+    return (
+        f"Its logits were divided by a temperature of {found.temperature:.3f}, found on {found.rows:,} rows it did "
+        "not learn from; the weights of its last layer hold that."
+    )
+
+
+def _abstention(run: Run) -> str:
+    rule = run.model.settings.abstention
+    if rule is None:
+        return ""
+    return (
+        f"Graft marks answers of a probability below {rule.threshold:.4f} as abstained; from there on, "
+        f"{rule.precision:g} of the answers or more are right, by {rule.rows:,} rows it did not learn from."
     )

@@ -16,7 +16,7 @@ from graft.data.table import Reject, Table
 from graft.errors import UsageError, nearest
 from graft.grafted import Model
 from graft.heads import Answer, Head
-from graft.inference import Progress
+from graft.inference import Progress, in_step
 from graft.prompting.wording import Wording
 from graft.sealed import Text
 from graft.train.example import Example
@@ -53,11 +53,13 @@ class Outputs:
     Attributes:
         values: one for each row, in order: a tensor (B, ...) of the head's outputs, or a list of what was made of them.
         truncated_tokens: tokens of the rows that were not read.
+        windows: windows that texts longer than the model were read in; those of texts that fit do not count.
         notes: what else was left out, to be said.
     """
 
     values: Any
     truncated_tokens: int
+    windows: int = 0
     notes: tuple[str, ...] = ()
 
 
@@ -72,6 +74,7 @@ class Task:
         symmetric: the order of a pair's texts does not matter.
         primary: the metric that decides between models.
         options: what `answer` can be told.
+        overflows: what may happen to texts longer than the model (`graft.sealed.Settings`).
         keeps_head: a head of this kind that the model came with goes on learning; else a fresh one takes its place.
         windows: whether longer inputs are read in overlapping windows instead of being cut.
         shell: what follows `graft run TASK` in examples, where that is not one text.
@@ -87,6 +90,7 @@ class Task:
     symmetric = False
     primary = ""
     options: tuple[str, ...] = ()
+    overflows: tuple[str, ...] = ("truncate", "error")
     keeps_head = False
     windows = False
     shell = ""
@@ -152,23 +156,29 @@ class Task:
     def examples(self, model: Model, rows: Sequence[Row]) -> tuple[Sequence[Example], int]:
         """Rows to learn from, as token ids and targets, and how many tokens did not fit."""
         assert model.head is not None
-        texts = [[one for text in self.sequences(row) for one in model.orders(text)] for row in rows]
-        encodings = iter(model.encode([text for own in texts for text in own]))
+        read = iter(model.windows([one for row in rows for text in self.sequences(row) for one in model.orders(text)]))
         examples, cut = [], 0
-        for row, own in zip(rows, texts, strict=True):
-            parts = [next(encodings) for _ in own]
-            orders = len(own) // len(self.sequences(row))
-            cut += sum(part.truncated_tokens for part in parts) // orders
-            ids, types = tuple(part.ids for part in parts), tuple(part.types for part in parts)
-            examples.append(Example(ids, types, self.target(row, model.head), row.line))
+        for row in rows:
+            orders = [len(model.orders(text)) for text in self.sequences(row)]
+            texts, target = [next(read) for _ in range(sum(orders))], self.target(row, model.head)
+            count = max(map(len, texts))
+            for number in range(count):
+                parts = [windows[number * len(windows) // count] for windows in texts]
+                cut += sum(part.truncated_tokens for part in parts) * len(orders) // sum(orders)
+                ids, types = tuple(part.ids for part in parts), tuple(part.types for part in parts)
+                examples.append(Example(ids, types, target, row.line, windows=count))
         return examples, cut
 
     def outputs(self, model: Model, rows: Sequence[Row], progress: Progress | None = None) -> Outputs:
         """What the model gives for rows; their targets do not matter."""
         texts = [text for row in rows for text in self.sequences(row)]
-        reads = sum(len(model.orders(text)) for text in texts)
-        outputs, cut = model.read(texts, progress and _in_rows(progress, len(rows), reads))
-        return Outputs(values=torch.stack(outputs).float(), truncated_tokens=sum(cut))
+        outputs, how = model.read(texts, in_step(progress, len(rows), len(texts)))
+        windows = [one["windows"] or 0 for one in how]
+        return Outputs(
+            values=torch.stack(outputs).float(),
+            truncated_tokens=sum(one["truncated_tokens"] for one in how),
+            windows=sum(count for count in windows if count > 1),
+        )
 
     def measure(self, head: Head, values: Any, rows: Sequence[Row]) -> dict[str, Interval]:
         """Metrics of outputs against the rows' targets."""
@@ -193,19 +203,6 @@ class Task:
             UsageError: the model cannot do this task, or not on such inputs.
         """
         raise NotImplementedError
-
-
-def _in_rows(progress: Progress, rows: int, sequences: int) -> Progress:
-    """Progress in rows, told in sequences."""
-    done = told = 0
-
-    def advance(count: int) -> None:
-        nonlocal done, told
-        done += count
-        progress(done * rows // sequences - told)
-        told = done * rows // sequences
-
-    return advance
 
 
 def answered(model: Model, inputs: Sequence[Text], progress: Progress | None = None) -> list[Answer]:

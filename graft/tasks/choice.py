@@ -145,8 +145,8 @@ class ChoiceTask(Task):
         ]
         if not rows:
             return []
-        outputs, cut = model.read([text for row in rows for text in self.sequences(row)], progress)
-        parts = iter(cut)
+        outputs, how = model.read([text for row in rows for text in self.sequences(row)], progress)
+        parts = iter(one["truncated_tokens"] for one in how)
         answers = []
         for row, probabilities in zip(rows, _probabilities(torch.stack(outputs).float(), rows).tolist(), strict=True):
             choices = [str(choice) for choice in row.inputs[1:]]

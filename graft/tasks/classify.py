@@ -6,6 +6,7 @@ One label: a column `label`. Several: a column `labels` of lists (JSON lines, pa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +21,7 @@ from graft.inference import Progress
 from graft.prompting.ask import asked, entailment, route, template_for
 from graft.prompting.prompt import Prompt, spoken
 from graft.prompting.wording import Wording
-from graft.sealed import Text
+from graft.sealed import OVERFLOWS, Text
 from graft.tasks import Row, Task, answered
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class ClassifyTask(Task):
     """
 
     name = "classify"
+    overflows = OVERFLOWS
     head = "classify"
     primary = "accuracy"
     options: tuple[str, ...] = ("labels", "template")
@@ -167,7 +169,10 @@ class ClassifyTask(Task):
             raise UsageError(f"zero-shot needs at least two different label names, found: {names}")
         prompt = Prompt(words=spoken(labels), calibrate=route(model) != "named")
         scored = asked(model, prompt, template_for(model, self.wording, template)).scores(inputs, progress)
-        return Classify(1, labels=labels).decode(scored.values, scored.truncated_tokens)
+        answers = Classify(1, labels=labels).decode(scored.values, scored.truncated_tokens)
+        if not scored.windows:
+            return answers
+        return [replace(answer, windows=count) for answer, count in zip(answers, scored.windows, strict=True)]
 
 
 def _several(table: Table, columns: Mapping[str, str]) -> bool:

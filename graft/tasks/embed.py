@@ -14,8 +14,8 @@ from graft.data.table import Reject, Table
 from graft.errors import DataError
 from graft.grafted import Model
 from graft.heads import Answer, Head
-from graft.inference import Progress
-from graft.sealed import Text
+from graft.inference import Progress, told
+from graft.sealed import OVERFLOWS, Text
 from graft.tasks import Row, Task
 from graft.tasks.similarity import ROLES, read_pairs
 
@@ -31,6 +31,7 @@ class EmbedTask(Task):
     """Sentence embeddings, each text read for itself (Reimers & Gurevych 2019)."""
 
     name = "embed"
+    overflows = OVERFLOWS
     head = "embed"
     primary = "spearman"
     roles: tuple[Role, ...] = ROLES
@@ -73,9 +74,9 @@ class EmbedTask(Task):
         self, model: Model, inputs: Sequence[Text], progress: Progress | None = None, **options: Any
     ) -> list[Answer]:
         """A vector for each text."""
-        cut = [encoding.truncated_tokens for encoding in model.encode(inputs)]
+        how = told(model.windows(inputs), model.settings)
         rows = model.embed(inputs, progress)
-        return [Answer(embedding=tuple(row.tolist()), truncated_tokens=one) for row, one in zip(rows, cut, strict=True)]
+        return [Answer(embedding=tuple(row.tolist()), **one) for row, one in zip(rows, how, strict=True)]
 
 
 TASK = EmbedTask()

@@ -14,9 +14,9 @@ from graft.data.table import Reject, Table
 from graft.errors import DataError, UsageError
 from graft.grafted import Model
 from graft.heads import Answer, Head, Regress
-from graft.inference import Progress
+from graft.inference import Progress, told
 from graft.prompting.wording import Wording
-from graft.sealed import Text
+from graft.sealed import OVERFLOWS, Text
 from graft.tasks import Row, Task, answered
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class SimilarityTask(Task):
     """Sentence-pair regression."""
 
     name = "similarity"
+    overflows = OVERFLOWS
     head = "regress"
     symmetric = True
     shell, python = SHELL, PYTHON
@@ -108,14 +109,19 @@ def only_pairs(task: str, inputs: Sequence[Text]) -> list[tuple[str, str]]:
 
 def _cosines(model: Model, pairs: Sequence[tuple[str, str]], progress: Progress | None) -> list[Answer]:
     flat = [text for pair in pairs for text in pair]
-    cut = [encoding.truncated_tokens for encoding in model.encode(flat)]
+    how = told(model.windows(flat), model.settings)
     rows = model.embed(flat)
     if progress is not None:
         progress(len(pairs))
     return [
-        Answer(score=float(rows[2 * n] @ rows[2 * n + 1]), truncated_tokens=cut[2 * n] + cut[2 * n + 1])
+        Answer(score=float(rows[2 * n] @ rows[2 * n + 1]), **_together(how[2 * n], how[2 * n + 1]))
         for n in range(len(pairs))
     ]
+
+
+def _together(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """How two texts were read, in sum."""
+    return {name: None if value is None else value + second[name] for name, value in first.items()}
 
 
 def read_pairs(table: Table, columns: Mapping[str, str], *, together: bool) -> tuple[list[Row], list[Reject]]:

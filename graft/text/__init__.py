@@ -13,11 +13,11 @@ many steps: a ModelError.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tokenizers
 from tokenizers import models, processors
@@ -25,12 +25,17 @@ from tokenizers import models, processors
 from graft.errors import DataError, ModelError, UsageError, nearest
 from graft.files import replacing, write_json
 from graft.text.frame import GPT, Frame, declared, has, lay, literal, special_tokens, token_types
+from graft.text.overflow import Reading, head_tail, pick, truncate
+from graft.text.overflow import windows as in_windows  # graft.text.windows is a module
 from graft.text.read import FILES, library_errors, read_config, read_library
 
 __all__ = ["FILES", "GPT", "TEXT_CHARACTERS", "Encoding", "Frame", "Tokenizer"]
 
 TEXT_CHARACTERS = 16 * 2**20
 """Longer texts are refused: one takes some 13 s and 2.5 GiB to encode."""
+
+READINGS = {"truncate": truncate, "head_tail": head_tail, "error": truncate}
+"""What of a text beyond the limit is read, by the name of the rule."""
 
 _CHUNK = 1024  # texts given to the library at once: enough to keep every core busy, few enough to keep memory flat
 
@@ -161,7 +166,7 @@ class Tokenizer:
         texts: Sequence[str | tuple[str, str]],
         *,
         limit: int | None = None,
-        overflow: Literal["truncate", "error"] = "truncate",
+        overflow: str = "truncate",
         offsets: bool = False,
     ) -> list[Encoding]:
         """Turn texts, and pairs of texts, into token ids.
@@ -170,7 +175,7 @@ class Tokenizer:
             texts: each a str, or a tuple of two for a pair.
             limit: the most tokens an encoding may have, special tokens included.
             overflow: beyond the limit, "truncate" drops last tokens (in a pair, of the longer text until both are as
-                long) and counts them; "error" raises.
+                long) and counts them; "head_tail" drops them from the middle (`graft.text.overflow`); "error" raises.
             offsets: also fill ``offsets`` and ``segments``; slower.
 
         Raises:
@@ -178,22 +183,55 @@ class Tokenizer:
             UsageError: an unknown ``overflow``, or a limit that leaves no room beside the special tokens.
             ModelError: the tokenizer itself fails on a text.
         """
-        if overflow not in ("truncate", "error"):
-            raise UsageError(f"overflow={overflow!r}: {nearest(str(overflow), ('truncate', 'error'))}")
+        if overflow not in READINGS:
+            whole = "; windows() gives several encodings of a text" if overflow == "window" else ""
+            raise UsageError(f"overflow={overflow!r}: {nearest(str(overflow), list(READINGS))}{whole}")
+        encodings: list[Encoding] = []
+        for index, parts in self._pieces(texts, offsets):
+            lengths, room = [len(part) for part in parts], self._room(parts, limit)
+            fits = room is None or sum(lengths) <= room
+            encoding = self._surround(parts, None if fits else READINGS[overflow](lengths, room or 0), offsets)
+            if encoding.truncated_tokens and overflow == "error":
+                raise DataError(_too_long(index, encoding, limit))
+            encodings.append(encoding)
+        return encodings
+
+    def windows(
+        self, texts: Sequence[str | tuple[str, str]], *, limit: int | None = None, offsets: bool = False
+    ) -> list[list[Encoding]]:
+        """Turn each text into as many encodings as it takes to hold all its tokens (`graft.text.overflow.windows`).
+
+        Args:
+            texts: each a str, or a tuple of two for a pair.
+            limit: the most tokens an encoding may have, special tokens included.
+            offsets: also fill ``offsets`` and ``segments``; slower.
+
+        Raises:
+            DataError: not a str, more than TEXT_CHARACTERS, or half a surrogate pair.
+            UsageError: a limit that leaves no room beside the special tokens.
+            ModelError: the tokenizer itself fails on a text.
+        """
+        found: list[list[Encoding]] = []
+        for _, parts in self._pieces(texts, offsets):
+            lengths, room = [len(part) for part in parts], self._room(parts, limit)
+            readings = in_windows(lengths, sum(lengths) if room is None else room)
+            found.append([self._surround(parts, reading, offsets) for reading in readings])
+            for encoding in found[-1]:
+                encoding.truncated_tokens = 0  # another window has them
+        return found
+
+    def _pieces(
+        self, texts: Sequence[str | tuple[str, str]], offsets: bool
+    ) -> Iterator[tuple[int, list[tokenizers.Encoding]]]:
+        """Each text's number and tokens, without a frame: one piece, or two for a pair."""
         if isinstance(texts, str):
             raise DataError("expected a list of texts, found a single str: write encode([text])")
         every = list(texts)
-        encodings: list[Encoding] = []
         for first in range(0, len(every), _CHUNK):
             chunk = every[first : first + _CHUNK]
             parts = iter(self._run(chunk, first, offsets))
             for index, text in enumerate(chunk, first):
-                segments = [next(parts)] if isinstance(text, str) else [next(parts), next(parts)]
-                encoding = self._surround(segments, limit, offsets)
-                if encoding.truncated_tokens and overflow == "error":
-                    raise DataError(_too_long(index, encoding, limit))
-                encodings.append(encoding)
-        return encodings
+                yield index, [next(parts)] if isinstance(text, str) else [next(parts), next(parts)]
 
     def _run(self, texts: list[Any], first: int, offsets: bool) -> list[tokenizers.Encoding]:
         flat = _flatten(texts, first)
@@ -203,18 +241,23 @@ class Tokenizer:
         ):
             return run(flat, add_special_tokens=False)
 
-    def _surround(self, parts: list[tokenizers.Encoding], limit: int | None, offsets: bool) -> Encoding:
-        pieces = [part.ids for part in parts]
-        truncated = 0
-        if limit is not None:
-            specials = len(self._start) + len(self._end) + (len(self._between) if len(pieces) > 1 else 0)
-            pieces, truncated = _cut(pieces, limit - specials)
+    def _room(self, parts: Sequence[Any], limit: int | None) -> int | None:
+        """Tokens of the texts themselves that fit."""
+        if limit is None:
+            return None
+        return limit - len(self._start) - len(self._end) - (len(self._between) if len(parts) > 1 else 0)
+
+    def _surround(self, parts: list[tokenizers.Encoding], reading: Reading | None, offsets: bool) -> Encoding:
+        """Lay the frame around what a reading takes of each piece; None takes all."""
+        spans = reading or tuple(((0, len(part)),) for part in parts)
+        pieces = [pick(part.ids, own) if reading else part.ids for part, own in zip(parts, spans, strict=True)]
+        truncated = sum(map(len, parts)) - sum(map(len, pieces))
         encoding = Encoding(lay(pieces, self._start, self._between, self._end), None, truncated)
         if self.frame.types:
             encoding.types = token_types(self.frame, [len(piece) for piece in pieces])
         if offsets:
             specials_by_place = (self._start, self._between, self._end)
-            places = [part.offsets[: len(piece)] for part, piece in zip(parts, pieces, strict=True)]
+            places = [pick(part.offsets, own) for part, own in zip(parts, spans, strict=True)]
             encoding.offsets = lay(places, *([(0, 0)] * len(ids) for ids in specials_by_place))
             numbers = [[number] * len(piece) for number, piece in enumerate(pieces)]
             encoding.segments = lay(numbers, *([-1] * len(ids) for ids in specials_by_place))
@@ -286,29 +329,11 @@ def _take_over(library: tokenizers.Tokenizer, special: Mapping[str, str], config
             library.add_special_tokens([tokenizers.AddedToken(name, normalized=False, special=True, **strip)])
 
 
-def _cut(pieces: list[list[int]], room: int) -> tuple[list[list[int]], int]:
-    """Shorten the longer of two pieces until they fit, then both alike (transformers' "longest_first")."""
-    lengths = [len(piece) for piece in pieces]
-    excess = sum(lengths) - room
-    if excess <= 0:
-        return pieces, 0
-    if room < len(pieces):
-        raise UsageError(
-            f"the limit leaves room for {max(room, 0)} tokens beside the special tokens, and there must be at least "
-            f"{len(pieces)}: raise the limit"
-        )
-    if len(pieces) == 1:
-        return [pieces[0][:room]], excess
-    short = min(*lengths, room // 2)
-    first = short if lengths[0] <= lengths[1] else room - short
-    return [pieces[0][:first], pieces[1][: room - first]], excess
-
-
 def _too_long(index: int, encoding: Encoding, limit: int | None) -> str:
     found = len(encoding.ids) + encoding.truncated_tokens
     return (
         f"text {index} (counting from 0) has {found} tokens with its special tokens, the limit is {limit}. "
-        "Shorten it, raise the limit if the model allows, or choose overflow=truncate"
+        "Shorten it, raise the limit if the model allows, or choose overflow=truncate or head_tail"
     )
 
 

@@ -21,7 +21,6 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 from graft.errors import DataError, UsageError
 from graft.text import Encoding, Tokenizer
@@ -121,7 +120,7 @@ def encode(
     sentences: Sequence[Sequence[str]],
     *,
     limit: int | None = None,
-    overflow: Literal["truncate", "error"] = "truncate",
+    overflow: str = "truncate",
 ) -> Iterator[Windows]:
     """Turn sentences, given as words, into token ids: the words with a space between, in the frame of single texts.
 

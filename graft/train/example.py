@@ -10,6 +10,7 @@ from torch import Tensor
 
 from graft.batch import Packed, by_length, pack
 from graft.grafted import Model
+from graft.heads import Head
 
 TOKENS = 1024
 """Tokens whose logits over the whole vocabulary are held at once."""
@@ -28,6 +29,7 @@ class Example:
         places: the tokens that have a target, counted through all sequences of the row, or through what the decoder
             reads; None where the target is the whole row's.
         decoder: what a decoder reads with each sequence.
+        windows: of how many examples its row consists; each then counts for that part of a row.
     """
 
     sequences: tuple[Sequence[int], ...]
@@ -36,6 +38,7 @@ class Example:
     line: int
     places: tuple[int, ...] | None = None
     decoder: tuple[Sequence[int], ...] = ()
+    windows: int = 1
 
     @property
     def tokens(self) -> int:
@@ -43,13 +46,22 @@ class Example:
         return sum(len(sequence) for sequence in (*self.sequences, *self.decoder))
 
     @property
-    def targets(self) -> int:
+    def targets(self) -> float:
         """How much it counts in a mean over a batch."""
-        return 1 if self.places is None else len(self.places)
+        return 1 / self.windows if self.places is None else len(self.places)
+
+
+def by_row(examples: Sequence[Example]) -> list[Sequence[Example]]:
+    """Examples as tasks give them, the windows of each row together."""
+    rows, start = [], 0
+    while start < len(examples):
+        rows.append(examples[start : start + examples[start].windows])
+        start += examples[start].windows
+    return rows
 
 
 def task_loss(model: Model, examples: Sequence[Example]) -> Tensor:
-    """Mean loss of the model's head over some rows, run as one packed batch."""
+    """Mean loss of the model's head over some rows, run as one packed batch; a window counts for its part of a row."""
     assert model.head is not None
     batch, read = packed(model, examples)
     return head_loss(model, examples, model.backbone.read(batch, model.head.kind, read), read or batch)
@@ -59,6 +71,8 @@ def head_loss(model: Model, examples: Sequence[Example], hidden_TD: Tensor, batc
     """The same from hidden states: those of the decoder's batch, where there is one."""
     head = model.head
     assert head is not None
+    if len({example.windows for example in examples}) > 1:
+        return _weighted(head, head(hidden_TD, batch), examples, model.device)
     places = _places(examples)
     seen = hidden_TD if places is None else hidden_TD[places.to(model.device)]
     join = torch.stack if places is None else torch.cat
@@ -86,6 +100,20 @@ def log_likelihoods(model: Model, examples: Sequence[Example]) -> list[float]:
         for index, one in zip([index for index in indices if examples[index].targets], sums, strict=True):
             found[index] = float(one.sum())
     return found
+
+
+def _weighted(head: Head, output: Tensor, examples: Sequence[Example], device: torch.device) -> Tensor:
+    """The mean over rows, from the means over examples that count alike."""
+    own = torch.tensor([example.windows for example in examples])
+    row_of_output = torch.repeat_interleave(own, torch.tensor([len(example.sequences) for example in examples]))
+    total, loss = sum(example.targets for example in examples), output.new_zeros(())
+    for windows in sorted({example.windows for example in examples}):
+        chosen = [example for example in examples if example.windows == windows]
+        target = torch.stack([example.target for example in chosen]).to(device)
+        sizes = [len(example.sequences) for example in chosen]
+        part = head.loss(output[(row_of_output == windows).to(device)], target, sizes)
+        loss = loss + part * (len(chosen) / windows / total)
+    return loss
 
 
 def packed(model: Model, examples: Sequence[Example]) -> tuple[Packed, Packed | None]:

@@ -139,6 +139,11 @@ class Objective(nn.Module):
             total = total + self.language.weight * self.language(model, examples, batch, hidden_TD)
         return total
 
+    @property
+    def weight(self) -> float:
+        """Of the language model's loss."""
+        return 0.0 if self.language is None else self.language.weight
+
     def groups(self, model: Model) -> list[Group]:
         """What learns beyond the model."""
         return [] if self.language is None else self.language.groups(model)

@@ -114,8 +114,12 @@ class Solver(Protocol):
         balanced: bool = False,
         dtype: torch.dtype = torch.float32,
         progress: Callable[[int], None] | None = None,
+        windows: Sequence[int] | None = None,
     ) -> dict[str, Any]:
-        """Fit the head; returns what was found (the regularization chosen, its score)."""
+        """Fit the head; returns what was found (the regularization chosen, its score).
+
+        Where rows have several sequences, windows of long texts, `windows` says how many each has.
+        """
 
 
 @runtime_checkable

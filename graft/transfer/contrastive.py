@@ -60,12 +60,12 @@ class Contrastive(Strategy):
         balanced: bool = False,
         dtype: torch.dtype = torch.float32,
         progress: Callable[[int], None] | None = None,
+        windows: Sequence[int] | None = None,
     ) -> dict[str, Any]:
         """Fit the head on what the backbone has learned; arguments as for `Probe.solve`."""
         check(model, self.name)
-        return Probe().solve(
-            model, sequences, types, targets, seed=seed, balanced=balanced, dtype=dtype, progress=progress
-        )
+        how: dict[str, Any] = {"seed": seed, "balanced": balanced, "dtype": dtype, "progress": progress}
+        return Probe().solve(model, sequences, types, targets, windows=windows, **how)
 
 
 STRATEGY = Contrastive

@@ -68,6 +68,7 @@ class Probe:
         balanced: bool = False,
         dtype: torch.dtype = torch.float32,
         progress: Callable[[int], None] | None = None,
+        windows: Sequence[int] | None = None,
     ) -> dict[str, Any]:
         """Fit the model's head.
 
@@ -80,6 +81,8 @@ class Probe:
             balanced: weigh labels inversely to how often they occur.
             dtype: what the features are computed in.
             progress: told how many sequences are done.
+            windows: how many sequences each row has; their mean output, which is linear in the mean of what the output
+                layer reads, is what is fitted. None: one each.
 
         Raises:
             UsageError: the head is not one a probe can solve for, or the model has no such layer.
@@ -89,7 +92,10 @@ class Probe:
         mean = head.dense is not None
         raw = features(model, sequences, types, pool_of(head), dtype, progress)
         scale = 1.0 if mean else 1.0 / float(raw.std().clamp(min=1e-6))
-        x = (_as_published(raw, model.backbone.config.norm_eps, head) if mean else raw * scale).double().numpy()
+        read = _as_published(raw, model.backbone.config.norm_eps, head) if mean else raw * scale
+        if windows is not None:
+            read = torch.stack([rows.mean(0) for rows in torch.split(read, list(windows))])
+        x = read.double().numpy()
         weight, bias, found = _solve(head, x, targets.numpy(), seed, balanced)
         with torch.no_grad():
             head.output.weight.copy_(torch.from_numpy(weight * scale))

@@ -199,7 +199,7 @@ def test_weights_that_disagree_with_the_configuration(graft: Run, damaged: Path)
         ("batch_size=0", "batch_size"),
         ("learning_rate=-1", "learning_rate"),
         ("dtype=float31", "did you mean 'float32'"),
-        ("overflow=drop", "'truncate' or 'error'"),
+        ("overflow=drop", "classify has no overflow rule 'drop'"),
         ("class_weights=equal", "'balanced'"),
         ("patience=0", "patience"),
         ("limit=4000", "limit is 4000"),

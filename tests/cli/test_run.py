@@ -156,7 +156,8 @@ def test_out_writes_a_file_when_all_is_answered(graft: Run, classifier: Path, pe
         assert list(rows[0]) == ["line", "text", "label", "probability", "truncated_tokens"]
         assert {row["label"] for row in rows} <= set(NAMES)
     summary = graft("run", "classify", pets, "--model", classifier, "out=answers.jsonl", "--json").json
-    assert summary == {"out": "answers.jsonl", "texts": 120, "truncated_tokens": 0}
+    counts = {"texts": 120, "truncated_tokens": 0, "windows": 0, "abstained": 0}
+    assert summary == {"out": "answers.jsonl", **counts}
     written = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
     assert [each["label"] for each in written] == [row["label"] for row in rows]
 

@@ -91,7 +91,13 @@ def test_what_was_not_measured_is_said():
 
 
 @pytest.mark.parametrize(
-    ("overflow", "told"), [("truncate", "256 tokens are cut"), ("window", "read in windows"), ("error", "are refused")]
+    ("overflow", "told"),
+    [
+        ("truncate", "256 tokens are cut"),
+        ("head_tail", "beginning and end are read"),
+        ("window", "read in windows"),
+        ("error", "are refused"),
+    ],
 )
 def test_what_happens_to_long_texts_is_said(overflow, told):
     assert told in model_card(card(overflow=overflow))

@@ -17,6 +17,7 @@ from graft.prompting.ask import Asked, asked, entailment, template_for
 from graft.prompting.laying import fitted
 from graft.prompting.prompt import Prompt, from_settings, spoken
 from graft.prompting.wording import Wording
+from graft.recipes.run import run
 from graft.sealed import Settings
 
 WORDS = ["good", "bad", "very", "film", "book", "long", "Label:", "N/A", "This", "is", "text", "classify:", "."]
@@ -115,6 +116,33 @@ def test_entailment_is_the_pair_classifiers_own_logit(tiny, tmp_path: Path):
     logits = model.pooled([one.ids for one in encodings], [one.types for one in encodings], model.head)
     torch.testing.assert_close(found.values.float(), torch.stack(logits)[:, 2].reshape(2, 2))
     assert entailment(load(tiny("bert-classify").folder, "float32")) is None
+
+
+def test_names_are_entailed_by_all_windows_of_a_text(tiny, tmp_path: Path):
+    shutil.copytree(tiny("bert-classify").folder, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["id2label"] = {"0": "contradiction", "1": "neutral", "2": "entailment"}
+    (tmp_path / "config.json").write_text(json.dumps(config | {"label2id": {}}))
+    model = load(tmp_path, "float32")
+    model.settings = Settings(overflow="window", limit=16)
+    text, told = "one two three four five six seven", []
+    answer = run("classify", ["one", text], model=model, labels=["a", "b"])[1]
+    found = Asked(model, Prompt(words={"a": "a", "b": "b"}), "{}").scores(["one", text], told.append)
+    for number, word in enumerate("ab"):
+        windows = model.tokenizer.windows([(text, word)], limit=16)[0]
+        logits = model.pooled([one.ids for one in windows], [one.types for one in windows], model.head)
+        assert found.values[1, number].item() == pytest.approx(torch.stack(logits)[:, 2].mean().item(), abs=1e-5)
+    assert found.windows == (1, len(windows))
+    assert sum(told) == 2
+    assert (answer.windows or 0) > 1
+    assert answer.truncated_tokens == 0
+
+
+@pytest.mark.parametrize("rule", ["window", "head_tail"])
+def test_a_text_in_a_prompt_is_read_at_once(words, rule: str):
+    model = load(words("gpt2-lm"), "float32")
+    with pytest.raises(UsageError, match="a text in a prompt is read at once; choose overflow=truncate or error"):
+        run("classify", ["film"], model=model, labels=["good", "bad"], template="{} Label:", overflow=rule)
 
 
 def test_examples_that_do_not_fit_go_first_and_are_counted(words):

@@ -64,6 +64,36 @@ def test_gpt_1_adds_what_it_reads_in_both_orders(tiny: Callable[..., Any], tmp_p
         load(tmp_path / "m")
 
 
+def test_each_order_is_read_in_its_windows(tiny: Callable[..., Any]):
+    """A mean over the windows of each order, then the sum of the two; in learning each window is a part of its row."""
+    model = adapted(tiny("openai_gpt-lm").folder)
+    model.settings = dataclasses.replace(model.settings, overflow="window", limit=9)
+    pairs = [("abcabcabcabcab", "cad"), PAIR]
+    rows = [Row((pair,), 1.0, line) for line, pair in enumerate(pairs, 1)]
+    expected, counts = [], []
+    for pair in pairs:
+        orders = [model.tokenizer.windows([one], limit=9)[0] for one in (pair, pair[::-1])]
+        each = [model.pooled([one.ids for one in windows], None, model.head) for windows in orders]
+        expected.append(sum(torch.stack(own).mean().item() for own in each))
+        counts.append(len(orders[0]))
+    assert counts[0] > 2
+    assert counts[1] == 1
+    told: list[int] = []
+    outputs = SIMILARITY.outputs(model, rows, told.append)
+    assert outputs.values.flatten().tolist() == pytest.approx(expected, abs=1e-5)
+    assert (outputs.windows, outputs.truncated_tokens, sum(told)) == (counts[0], 0, len(rows))
+    answers = model(pairs)
+    assert [answer.score for answer in answers] == pytest.approx(expected, abs=1e-5)
+    assert [answer.windows for answer in answers] == counts
+    examples, cut = SIMILARITY.examples(model, rows)
+    assert cut == 0
+    assert [len(example.sequences) for example in examples] == [2] * (counts[0] + 1)
+    assert sum(example.targets for example in examples) == pytest.approx(2)
+    model.seal(pairs, model.settings)
+    assert [row[0] for row in model.settings.golden.outputs] == pytest.approx(expected, abs=1e-5)
+    model.verify()
+
+
 @pytest.mark.parametrize(("name", "plan"), [("bert", {}), ("gpt2", {}), ("openai_gpt-lm", {"strategy": "probe"})])
 def test_others_read_one_order(tiny: Callable[..., Any], name: str, plan: dict[str, Any]):
     model = adapted(tiny(name).folder, **plan)
