@@ -4,7 +4,7 @@
 
 For each: learns from the training file alone with the settings below, is scored once on the test file, and leaves
 
-    OUT/NAME/          adapter_config.json, adapter_model.safetensors, graft.json, README.md (the model card)
+    OUT/NAME/          adapter_config.json, adapter_model.safetensors, config.json, graft.json, README.md (the card)
     docs/grafts/NAME.json   everything resolved: data fingerprint, plan, seconds, scores with intervals, loss by epoch
 
 The encoder and its tokenizer are not copied: an adapter names its base. The same seed on the same machine gives the
@@ -28,7 +28,7 @@ from graft import hub, sealed
 from graft.recipes.watch import Watch
 
 ROOT = Path(__file__).resolve().parent.parent
-KEPT = ("adapter_config.json", "adapter_model.safetensors", "graft.json", "README.md")
+KEPT = ("adapter_config.json", "adapter_model.safetensors", "config.json", "graft.json", "README.md")
 LARGEST_BYTES = 2_500_000
 LORA = {"strategy": "lora", "rank": 8, "targets": "all", "seed": 0}
 
@@ -150,7 +150,7 @@ def keep(made: Path, target: Path, recipe: Recipe) -> None:
     for file in KEPT:
         shutil.copy(made / file, target / file)
     card = (target / "README.md").read_text(encoding="utf-8").rstrip()
-    said = f"\n\n## Where the training data come from\n\n{recipe.source}\n\n## Limits\n\n{recipe.limits}\n"
+    said = f"\n\n## Where the training data come from\n\n{recipe.source}\n\n## What it cannot do\n\n{recipe.limits}\n"
     (target / "README.md").write_text(card + said, encoding="utf-8")
     sealed.write(target, sealed.read(target))
     graft.load(target, "float32", verify=True)

@@ -64,6 +64,18 @@ Column = Annotated[str | None, Option(metavar="NAME", help="The column of the fi
 Out = Annotated[str | None, Option(metavar="FILE", help="Write the answers to a .jsonl, .csv or .tsv file.")]
 
 
+GRAFTS = {"pair": "entailment", "tag": "ner", "ask": "ask"}
+"""The package's own models for tasks where the user names none."""
+
+OTHERWISE = {
+    "classify": ", or --labels a,b,c to choose from these names without training",
+    "tag": ", or one published for token classification",
+    "ask": ", or one published for extractive question answering",
+    "summarize": ", or one published for writing, such as t5-small",
+    "translate": ", or one published for writing, such as t5-small",
+}
+
+
 def run(
     task: TaskName,
     text: Given = None,
@@ -111,7 +123,8 @@ def run(
     with answers.written(out, task, as_json, watch) as sink:
         found = texts.find(text, reading)
         if model is None:
-            watch.note(f"model: {reference}, the default encoder")
+            what = "a graft of this package" if reference in GRAFTS.values() else "the default encoder"
+            watch.note(f"model: {reference}, {what}")
         for items, given in _answered(task, found, reference, dtype, _visible(watch, found, out), options):
             sink.add(items, given, single=found.single)
 
@@ -153,25 +166,20 @@ def _check_options(task: str, names: list[str], template: str | None, other: str
 
 
 def _default_model(task: str, names: list[str]) -> str:
-    if task == "ask":
-        raise UsageError(
-            "ask needs a model that points at answers: give --model, a folder that `graft finetune --task ask` made, "
-            "or one published for extractive question answering"
-        )
-    if task in ("classify", "pair", "choice") and not names:
-        names_too = "or --labels a,b,c to choose from these names without training"
-        raise UsageError(
-            f"{task} needs a model: give --model DIR, one that `graft finetune` made"
-            + (f", {names_too}" if task == "classify" else f" with --task {task}")
-        )
-    if task == "tag":
-        raise UsageError(
-            "tag needs a model: give --model DIR, one that `graft finetune DATA --task tag` made, "
-            "or one published for token classification"
-        )
+    """The encoder as it is, or the package's graft for the task.
+
+    Raises:
+        UsageError: neither can do it.
+    """
+    from graft.hub import shipped
     from graft.hub.wheels import ENCODER
 
-    return ENCODER
+    own = GRAFTS.get(task, "")
+    if names or task in ("similarity", "embed") or shipped.find(own):
+        return ENCODER if names or not own else own
+    raise UsageError(
+        f"{task} needs a model: give --model DIR, one that `graft finetune --task {task}` made{OTHERWISE.get(task, '')}"
+    )
 
 
 def _columns(columns: list[str] | None, column: str | None) -> dict[str, str]:

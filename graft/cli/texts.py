@@ -164,6 +164,8 @@ def _rows(path: Path, reading: Reading) -> list[Item]:
     )
     if words:
         return [Item([str(word) for word in row.inputs], row.line) for row in loaded.rows]
+    if reading.task == "choice":
+        return [Item(row.inputs[0], row.line, choices=tuple(map(str, row.inputs[1:]))) for row in loaded.rows]
     return [_item(text, reading, row.line) for row in loaded.rows for text in row.inputs]
 
 

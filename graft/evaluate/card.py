@@ -98,7 +98,7 @@ class Card:
         labels: names by id.
         data_id: the training data's name on the hub, where it has one.
         example: a made-up input for the examples; never a row of private data.
-        shell: what follows `graft run TASK`, where that is not one text.
+        command: what follows `graft run TASK`, where that is not one text.
         python: line of Python that asks the model, where it takes more than one text.
         max_tokens: longest input.
         overflow: what happens beyond it.
@@ -128,7 +128,7 @@ class Card:
     labels: Sequence[str] = ()
     data_id: str = ""
     example: str = "My parcel never arrived"
-    shell: str = ""
+    command: str = ""
     python: str = ""
     max_tokens: int | None = None
     overflow: Literal["", "error", "truncate", "head_tail", "window"] = ""
@@ -215,7 +215,7 @@ def _opening(card: Card) -> str:
 def _usage(card: Card) -> str:
     folder, example = _line(_leaf(card.name)), json.dumps(_line(card.example), ensure_ascii=False)
     ask = card.python or f"model({example})"
-    given = card.shell or shlex.quote(_line(card.example))
+    given = card.command or shlex.quote(_line(card.example))
     shell = f"graft run {card.task} {given} --model {shlex.quote(folder)}"
     python = f"import graft\n\nmodel = graft.load({json.dumps(folder, ensure_ascii=False)})\n{ask}"
     blocks = ["## How to use it", "", *_fenced("bash", shell), "", *_fenced("python", python)]

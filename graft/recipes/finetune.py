@@ -217,7 +217,7 @@ def _finetune(live: Model, base: str, rows: _Rows, plan: Plan, source: _Source) 
         live.save(source.out, run_files(run))
         watch.note(
             f"saved to {source.out}: look at report.html there; "
-            f"`graft run {job.name} {job.shell or 'TEXT'} --model {source.out}`"
+            f"`graft run {job.name} {job.command or 'TEXT'} --model {source.out}`"
         )
     return Finetuned(
         model=live,

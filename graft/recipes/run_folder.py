@@ -155,7 +155,7 @@ def _card(run: Run) -> Card:
         seed=plan["seed"],
         versions={"graft": run.record["version"], "torch": torch.__version__},
         labels=head.labels if isinstance(head, Classify) else (),
-        shell=run.job.shell,
+        command=run.job.command,
         python=run.job.python,
         example="Angela Merkel visited Paris." if isinstance(head, Tag) else Card.example,
         interval_method=run.job.method(),

@@ -77,7 +77,7 @@ class Task:
         overflows: what may happen to texts longer than the model (`graft.sealed.Settings`).
         keeps_head: a head of this kind that the model came with goes on learning; else a fresh one takes its place.
         windows: whether longer inputs are read in overlapping windows instead of being cut.
-        shell: what follows `graft run TASK` in examples, where that is not one text.
+        command: what follows `graft run TASK` in examples, where that is not one text.
         python: the line of Python that asks `model`, likewise.
         wording: how its labels or scores are asked for in words (`graft.recipes.worded`); None: they cannot be.
         measures_before: whether the score before learning says something.
@@ -93,7 +93,7 @@ class Task:
     overflows: tuple[str, ...] = ("truncate", "error")
     keeps_head = False
     windows = False
-    shell = ""
+    command = ""
     python = ""
     wording: Wording | None = None
     measures_before = False

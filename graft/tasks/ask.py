@@ -77,7 +77,7 @@ class AskTask(Task):
     primary = "f1"
     options = ("n", "threshold", "stride", "longest")
     windows = True
-    shell = "'When does the season start?' --context text.txt"
+    command = "'When does the season start?' --context text.txt"
     python = 'graft.run("ask", [("When does the season start?", open("text.txt").read())], model=model)'
     roles = (
         Role(name="question", aliases=("query",)),

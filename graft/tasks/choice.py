@@ -45,7 +45,7 @@ class ChoiceTask(Task):
     also = ("regress",)
     primary = "accuracy"
     options = ("choices",)
-    shell = "'A question?' --choices 'this|that'"
+    command = "'A question?' --choices 'this|that'"
     python = 'graft.run("choice", ["A question?"], model=model, choices=["this", "that"])'
     roles = (
         Role(name="question", aliases=("query", "stem", "prompt")),

@@ -13,7 +13,7 @@ from graft.inference import Progress
 from graft.sealed import Text
 from graft.tasks import answered
 from graft.tasks.classify import ClassifyTask
-from graft.tasks.similarity import PAIR, PYTHON, SHELL, only_pairs
+from graft.tasks.similarity import COMMAND, PAIR, PYTHON, only_pairs
 
 
 class PairTask(ClassifyTask):
@@ -21,7 +21,7 @@ class PairTask(ClassifyTask):
 
     name = "pair"
     options = ()
-    shell, python = SHELL, PYTHON
+    command, python = COMMAND, PYTHON
     reads = tuple(role.name for role in PAIR)
     unlabelled = ("-",)
     roles = (

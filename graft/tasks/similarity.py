@@ -29,7 +29,7 @@ PAIR = (
 )
 """The columns of two texts, whatever is asked of them."""
 
-SHELL, PYTHON = '"A text" --with "Another text"', 'model(("A text", "Another text"))'
+COMMAND, PYTHON = '"A text" --with "Another text"', 'model(("A text", "Another text"))'
 """How a model that reads two texts is asked."""
 
 ROLES = (*PAIR, Role(name="score", aliases=("similarity", "label", "target")))
@@ -42,7 +42,7 @@ class SimilarityTask(Task):
     overflows = OVERFLOWS
     head = "regress"
     symmetric = True
-    shell, python = SHELL, PYTHON
+    command, python = COMMAND, PYTHON
     primary = "spearman"
     roles = ROLES
     wording = Wording(  # the first as Raffel et al. 2020, appendix D.13

@@ -136,6 +136,12 @@ def base(tiny: Callable[..., Any]) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def no_shipped_grafts(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """As if the package came without grafts, so that no model stands in for one that a test leaves out."""
+    monkeypatch.setattr("graft.hub.shipped.FOLDER", tmp_path_factory.getbasetemp() / "no-grafts")
+
+
 @pytest.fixture(scope="session")
 def classifier(tiny: Callable[..., Any]) -> Path:
     """A tiny classifier with the labels no, yes and maybe."""

@@ -82,7 +82,7 @@ def test_pairs_from_rows_to_answers(graft: Run, related: Path, pairs: Path):
         "probabilities",
         "truncated_tokens",
     }
-    assert "graft run pair 'My parcel never arrived' --with \"Another text\"" in (related / "README.md").read_text()
+    assert 'graft run pair "A text" --with "Another text"' in (related / "README.md").read_text()
     assert 'model(("A text", "Another text"))' in (related / "README.md").read_text()
 
 
@@ -91,7 +91,7 @@ def test_pairs_that_cannot_be(graft: Run, base: Path, related: Path, pairs: Path
     graft("run", "pair", "a man", "--with", "a woman").failed(2, "pair needs a model", "--task pair")
     graft("run", "pair", "a man", "--with", "b", "--model", base).failed(2, "no labels")
     graft("run", "pair", "a", "--with", "b", "--choices", "a|b", "--model", related).failed(
-        2, "--choices are for choice"
+        2, "--choices is for choice"
     )
     (tmp_path / "other.csv").write_text("premise,hypothesis,label\nab,ab,entailment\nab,ab,entails\n")
     words = (

@@ -137,11 +137,11 @@ def test_wrong_use_is_one_line(ask: Run, words: tuple[str, ...], code: int, part
 def test_options_of_ask_are_for_ask(graft: Run, classifier: Path):
     for words in (("--context", "ab"), ("-n", "2"), ("--threshold", "0.5"), ("--stride", "3"), ("--longest", "3")):
         done = graft("run", "classify", "what", *words, "--model", classifier)
-        done.failed(2, "is for ask, not for classify")
+        done.failed(2, "is for ask", "not for classify")
 
 
 def test_ask_needs_a_model_that_points(graft: Run, classifier: Path):
-    graft("run", "ask", "what", "--context", "ab").failed(2, "ask needs a model that points at answers: give --model")
+    graft("run", "ask", "what", "--context", "ab").failed(2, "ask needs a model: give --model DIR", "--task ask")
     done = graft("run", "ask", "what", "--context", "ab", "--model", classifier)
     done.failed(2, "this model does not point at answers")
 
