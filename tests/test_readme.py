@@ -15,6 +15,9 @@ README = ROOT / "README.md"
 EVERY_FILE = ("graft/", "scripts/", "examples/", "benchmarks/")
 """Below these every file has a line of its own; elsewhere the line of a folder stands for what is in it."""
 
+SAME_FILES = "graft/grafts/"
+"""The folders below this hold the same files as one another."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -49,10 +52,13 @@ def missing(entries: Iterable[Entry], tracked: Iterable[str]) -> list[str]:
     opened = {folder for folder in folders if any(path != folder and path.startswith(folder) for path in listed)}
     closed = tuple(folders - opened)
     return [
-        path
-        for path in tracked
-        if path not in listed and (path.startswith(EVERY_FILE) or not (closed and path.startswith(closed)))
+        path for path in tracked if path not in listed and (own_line(path) or not (closed and path.startswith(closed)))
     ]
+
+
+def own_line(path: str) -> bool:
+    """Whether a file is to be named itself."""
+    return path.startswith(EVERY_FILE) and not path.startswith(SAME_FILES)
 
 
 def faults(entries: list[Entry], root: Path) -> list[str]:

@@ -123,8 +123,7 @@ def run(
     with answers.written(out, task, as_json, watch) as sink:
         found = texts.find(text, reading)
         if model is None:
-            what = "a graft of this package" if reference in GRAFTS.values() else "the default encoder"
-            watch.note(f"model: {reference}, {what}")
+            watch.note(f"model: {reference}, {_called(reference)}")
         for items, given in _answered(task, found, reference, dtype, _visible(watch, found, out), options):
             sink.add(items, given, single=found.single)
 
@@ -142,6 +141,10 @@ def _answered(
             own: dict[str, Any] = {"choices": [item.choices for item in items]} if task == "choice" else {}
             yield items, recipe(task, [item.text for item in items], model=opened, **options, **own)
             bar.advance(len(items))
+
+
+def _called(reference: str) -> str:
+    return "a graft of this package" if reference in GRAFTS.values() else "the default encoder"
 
 
 def _visible(watch: Watch, found: Found, out: str | None) -> Watch:

@@ -331,7 +331,7 @@ FAMILY = Family(
     config_type=Sizes,
     # As Mesh TensorFlow has them: queries make up for scores without a scale. initializer_factor is taken for 1.
     fresh=lambda config: {
-        "token_embedding|^next|^tag": 1.0,
+        "token_embedding|^(next|tag).*weight": 1.0,
         "query": (config.hidden_size * config.head_size) ** -0.5,
         r"(attention|memory)\.output": (config.heads * config.head_size) ** -0.5,
         "down": config.feed_forward_size**-0.5,

@@ -52,7 +52,7 @@ def rates(name: str, stated: bool) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("stated", [True, False], ids=["stated", "default"])
-@pytest.mark.parametrize("name", TINY | TWO_STACKS)
+@pytest.mark.parametrize("name", [name for name in TINY | TWO_STACKS if not name.endswith("-beam")])  # the form differs
 def test_dropout_acts_where_theirs_does(tiny, name: str, stated: bool):
     made = tiny(name, **rates(name, stated))
     model = load(made.folder, "float32").train()
@@ -62,7 +62,7 @@ def test_dropout_acts_where_theirs_does(tiny, name: str, stated: bool):
     given: dict[str, Any] = {}
     if name in TWO_STACKS:
         ids[-1] = 1  # T5's classifiers look for the end of the sequence
-    if name in TWO_STACKS and not name.endswith(("classify", "encoder")):
+    if name in TWO_STACKS and not name.endswith(("classify", "encoder", "tag")):
         given = {"decoder_input_ids": torch.tensor(draw((9,), 96, seed=7))}
     read = {"decoder": pack(given["decoder_input_ids"].tolist())} if given else {}
     with torch.inference_mode():
