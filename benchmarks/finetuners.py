@@ -50,6 +50,7 @@ def graft(strategy: str, *, own_plan: bool = False, **settings: Any) -> Run:
         data = lesson.data
         with tempfile.TemporaryDirectory() as out:
             options = {"task": data.task, "model": str(lesson.folder), "limit": data.limit, "seed": lesson.seed}
+            options["calibrate"] = False  # all rows are learned from, as on the other side
             start = time.perf_counter()
             made = graft.finetune(
                 lesson.train, strategy=strategy, eval=lesson.test, out=out, **options, **plan(lesson), **settings
