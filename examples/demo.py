@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from scipy.special import softmax
 
-from graft import Model, load, tasks
+from graft import Model, load, run, tasks
 from graft.evaluate import metrics, report
 from graft.prompting.zero_shot import ZeroShot
 from graft.recipes.finetune import finetune
@@ -41,8 +42,9 @@ def main() -> None:
         watch.note(f"--- {name}")
         learning = None
         if name == "zero-shot":
-            zero = ZeroShot(load("sentence-transformers/all-MiniLM-L6-v2"), labels, TEMPLATE)
-            answer = zero.probabilities
+            encoder = load("sentence-transformers/all-MiniLM-L6-v2")
+            zero = ZeroShot(encoder, labels, TEMPLATE)
+            answer = nearest(zero)
         else:
             done = finetune(DATA, strategy=name, out=OUT / name, learning_rate=1e-4, watch=watch)
             model, learning = load(OUT / name, verify=True), done.adapted.seconds
@@ -57,7 +59,11 @@ def main() -> None:
 
     best = max(candidates, key=lambda one: one.scores["macro_f1"].value).name
     messages = NEW.read_text(encoding="utf-8").splitlines()
-    answers = load(OUT / best).answer(messages) if best != "zero-shot" else zero.answer(messages)
+    answers = (
+        load(OUT / best).answer(messages)
+        if best != "zero-shot"
+        else run("classify", messages, model=encoder, labels=labels, template=TEMPLATE)
+    )
     print_table(candidates)
     print_answers(messages, answers, best)
     sections = [
@@ -79,6 +85,11 @@ def answers_section(messages: list[str], answers: list) -> report.Section:
     pairs = zip(messages, answers, strict=True)
     predictions = [report.Prediction(text=text, answer=str(a.label), probability=a.probability) for text, a in pairs]
     return report.predictions_section(predictions)
+
+
+def nearest(zero: ZeroShot):
+    """Probabilities from the cosines between texts and label names."""
+    return lambda texts: softmax(zero.logits(texts), axis=1)
 
 
 def probabilities_of(model: Model, labels: list[str]):
