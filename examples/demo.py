@@ -9,16 +9,15 @@ weight. All three are measured on the same held-out messages. Leaves two models 
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from scipy.special import softmax
 
-from graft import Model, load, run, tasks
+from graft import load, run, tasks
 from graft.evaluate import metrics, report
-from graft.prompting.zero_shot import ZeroShot
 from graft.recipes.finetune import finetune
 from graft.recipes.rows import load_rows
 from graft.recipes.watch import Watch
@@ -37,33 +36,28 @@ def main() -> None:
     texts, labels = [str(row.inputs[0]) for row in held], sorted({str(row.target) for row in loaded.rows})
     target = np.array([labels.index(str(row.target)) for row in held])
 
-    candidates, probabilities, scores = [], {}, {}
+    candidates, probabilities, scores, asked = [], {}, {}, {}
     for name in ("zero-shot", "probe", "full"):
         watch.note(f"--- {name}")
         learning = None
         if name == "zero-shot":
             encoder = load("sentence-transformers/all-MiniLM-L6-v2")
-            zero = ZeroShot(encoder, labels, TEMPLATE)
-            answer = nearest(zero)
+            asked[name] = partial(run, "classify", model=encoder, labels=labels, template=TEMPLATE)
         else:
             done = finetune(DATA, strategy=name, out=OUT / name, learning_rate=1e-4, watch=watch)
-            model, learning = load(OUT / name, verify=True), done.adapted.seconds
-            answer = probabilities_of(model, labels)
-        answer(texts[:32])
+            asked[name], learning = load(OUT / name, verify=True).answer, done.adapted.seconds
+        asked[name](texts[:32])
         started = time.perf_counter()
-        probabilities[name] = answer(texts)
+        answers = asked[name](texts)
         speed = len(texts) / (time.perf_counter() - started)
+        probabilities[name] = np.array([[one.probabilities[label] for label in labels] for one in answers])
         scores[name] = metrics.classification(target, probabilities[name])
         shown = {key: scores[name][key] for key in ("accuracy", "macro_f1")}
         candidates.append(report.Candidate(name=name, scores=shown, seconds=learning, rows_per_second=speed))
 
     best = max(candidates, key=lambda one: one.scores["macro_f1"].value).name
     messages = NEW.read_text(encoding="utf-8").splitlines()
-    answers = (
-        load(OUT / best).answer(messages)
-        if best != "zero-shot"
-        else run("classify", messages, model=encoder, labels=labels, template=TEMPLATE)
-    )
+    answers = asked[best](messages)
     print_table(candidates)
     print_answers(messages, answers, best)
     sections = [
@@ -85,21 +79,6 @@ def answers_section(messages: list[str], answers: list) -> report.Section:
     pairs = zip(messages, answers, strict=True)
     predictions = [report.Prediction(text=text, answer=str(a.label), probability=a.probability) for text, a in pairs]
     return report.predictions_section(predictions)
-
-
-def nearest(zero: ZeroShot):
-    """Probabilities from the cosines between texts and label names."""
-    return lambda texts: softmax(zero.logits(texts), axis=1)
-
-
-def probabilities_of(model: Model, labels: list[str]):
-    """A function from texts to probabilities, columns in the order of the labels."""
-
-    def answer(texts: list[str]) -> np.ndarray:
-        rows = [one.probabilities for one in model.answer(texts)]
-        return np.array([[row[label] for label in labels] for row in rows])
-
-    return answer
 
 
 def print_table(candidates: list[report.Candidate]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import runpy
 import unicodedata
 from collections import Counter
 from itertools import combinations
@@ -147,3 +148,28 @@ def test_readme_states_the_counts(rows: list[Row]) -> None:
     }
     counts = Counter((row["label"], row["split"]) for row in rows)
     assert stated == {label: (counts[label, "train"], counts[label, "test"]) for label in LABELS}
+
+
+def test_the_demo_runs_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a fifth of its rows: three strategies measured, new messages answered, a report and two models saved."""
+    from graft import hub
+
+    if hub.ENCODER not in {model.name for model in hub.known()}:
+        pytest.skip(f"{hub.ENCODER} is not on this machine: scripts/install brings it")
+    monkeypatch.chdir(tmp_path)
+    demo = runpy.run_path(str(EXAMPLES / "demo.py"))["main"].__globals__
+    with TICKETS.open(encoding="utf-8", newline="") as file:
+        header, *lines = csv.reader(file)
+    with (tmp_path / "some.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *lines[::5]])
+    monkeypatch.setitem(demo, "DATA", tmp_path / "some.csv")
+    demo["main"]()
+    shown = capsys.readouterr().out
+    accuracy = {name: float(re.search(rf"{name} +│ (0\.\d+)", shown)[1]) for name in ("zero-shot", "probe", "full")}
+    assert accuracy["probe"] > 0.5
+    assert accuracy["full"] > 0.5
+    assert sum(f" {label} " in shown for label in LABELS) >= 2
+    assert (tmp_path / "runs" / "demo" / "report.html").stat().st_size > 10_000
+    assert (tmp_path / "runs" / "demo" / "full" / "model.safetensors").is_file()

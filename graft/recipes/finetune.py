@@ -310,10 +310,11 @@ def _plan(strategy: str, given: Mapping[str, Any]) -> Plan:
     """Options of the plan, and those that are the strategy's own."""
     known = set(Plan.__dataclass_fields__) - {"strategy", *transfer.settings(strategy)}
     own = dict(given.get("settings") or {}) | {name: value for name, value in given.items() if name not in known}
-    valid = [*known, *transfer.settings(strategy)]
+    valid = [*known - {"settings"}, *transfer.settings(strategy)]
     unknown = sorted(set(own) - set(valid))
     if unknown:
         raise UsageError(f"unknown option {unknown[0]!r} of strategy {strategy}: {nearest(unknown[0], valid)}")
+    transfer.make(strategy, own)  # a setting that makes no sense is told before anything is read
     plan = {name: value for name, value in given.items() if name in known}
     return Plan(strategy=strategy, **plan | {"settings": own})
 
