@@ -77,7 +77,7 @@ RECIPES: dict[str, Recipe] = {
         test="squad/test.json",
         source="A part of SQuAD 1.1 (Rajpurkar et al. 2016), CC BY-SA 4.0: 9,044 questions on Wikipedia articles.",
         limits="Every training question has an answer in its text: it will find one also where there is none.",
-        options={"epochs": 3},
+        options={"epochs": 3, "batch_size": 16},
     ),
     "ner": Recipe(
         task="tag",

@@ -57,6 +57,15 @@ def test_a_pair_needs_no_model_named(encoder: Path, capsys: pytest.CaptureFixtur
     assert "model: entailment, a graft of this package" in shown.err
 
 
+@pytest.mark.skipif(shipped.find("ner") is None, reason="the package has no graft of that name")
+def test_names_need_no_model_named(encoder: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["run", "tag", "Angela Merkel visited the United Nations in New York."]) == 0
+    shown = capsys.readouterr()
+    first = "[Angela Merkel PER] visited the [United Nations ORG] in [New York LOC]."
+    assert shown.out.splitlines()[0] == first
+    assert "model: ner, a graft of this package" in shown.err
+
+
 def test_no_name_leads_elsewhere():
     for name in ("", ".", "..", "../hub", "sentiment/..", "none"):
         assert shipped.find(name) is None
