@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -28,6 +29,9 @@ HERE = Path(__file__).resolve().parent
 MEMORY, REFERENCE = "memory", "transformers_float32"
 LAYERS, OUTPUT = 12 * 12 * 768**2, 50257 * 768
 """Weights of GPT-2 that every token is multiplied with: in its layers, and in the output embedding."""
+
+LIBRARIES = {"llama.cpp": ("llama_cpp", "gguf"), "ctranslate2": ("ctranslate2",), "transformers": ("transformers",)}
+"""What a system cannot do without."""
 
 BYTES = {
     "float32": (4, 4),
@@ -63,7 +67,9 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         folder = options.models or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for name in options.only:
-            systems = [system for system in CASES[name].systems if system in options.systems]
+            asked = [system for system in CASES[name].systems if system in options.systems]
+            systems = [system for system in asked if not absent(system)]
+            left_out |= {f"{system}_{name}": absent(system) for system in asked if system not in systems}
             failed = make(folder, {target for each in systems for target in targets(each, CASES[name].model)}, options)
             workers, ready, missing = load(name, systems, failed, stack, folder, options)
             taken = alternate(workers, [{"number": number} for number in range(1, options.rounds + 1)])
@@ -110,6 +116,12 @@ def describe(name: str, tokens: int) -> dict[str, Any]:
     return {"says": case.says, "model": case.model, **sizes, "new_tokens": case.new(tokens), "beams": case.beams}
 
 
+def absent(system: str) -> str:
+    """What a system would need and is not installed, told in a line; empty where all is there."""
+    lacking = [one for one in LIBRARIES.get(system.partition("_")[0], ()) if importlib.util.find_spec(one) is None]
+    return f"{' and '.join(lacking)} not installed: run benchmarks/install" if lacking else ""
+
+
 def targets(system: str, model: str) -> list[str]:
     """What of checkpoints.py a system reads, with what that is made from."""
     library, _, form = system.partition("_")
@@ -151,19 +163,13 @@ def load(
             loaded[key] = worker.call("load")
         except RuntimeError as error:
             unmade = [failed[one] for one in targets(system, CASES[name].model) if one in failed]
-            left_out[key] = reason(error, unmade)
+            left_out[key] = unmade[0] if unmade else str(error).splitlines()[0].split(" failed: ", 1)[-1]
             note(f"{key} is left out: {left_out[key]}")
             worker.close()
         else:
             note(f"{key}: loaded, {loaded[key]['settings']}")
             workers.append(worker)
     return workers, loaded, left_out
-
-
-def reason(error: RuntimeError, unmade: list[str]) -> str:
-    """In one line why a system cannot run here: its library is absent, its model could not be made, or else."""
-    said = str(error).splitlines()[0].split(" failed: ", 1)[-1]
-    return said if "ModuleNotFoundError" in said or not unmade else unmade[0]
 
 
 def report(loaded: Mapping[str, Any], turns: Turns, left_out: Mapping[str, str]) -> dict[str, Any]:
