@@ -134,17 +134,21 @@ def _graft_engine(model: Any, case: Case, tokens: int) -> Write:
         numbers = {id(request): number for number, request in enumerate(requests)}
         while not all(request.done for request in requests):
             written.tick([numbers[id(token.request)] for token in engine.step()])
-        written.ids = [request.completions[0].ids for request in requests]
+        ends = [request.completions[0] for request in requests]
+        if strange := [one for one in ends if one.finish_reason != "length"]:
+            raise RuntimeError(f"a text ended with {strange[0].finish_reason}: {strange[0].message}")
+        written.ids = [one.ids for one in ends]
 
     return write
 
 
 def _graft_beams(model: Any, case: Case, tokens: int) -> Write:
     from graft.generate.beam import Beams, search
+    from graft.generate.sampling import Sampling
 
     def write(prompts: list[Ids], written: Written) -> None:
-        found = search(model, prompts, Beams(beams=case.beams, max_tokens=tokens, min_tokens=tokens))
-        written.ids = [list(best[0].ids) for best in found]
+        found = search(model, prompts, Beams(beams=case.beams), Sampling(max_tokens=tokens), end=())
+        written.ids = [best[0].ids for best in found]
 
     return write
 
