@@ -194,7 +194,7 @@ def report(loaded: Mapping[str, Any], turns: Turns, left_out: Mapping[str, str])
         "ratio_rounds": over,
         "left_out": dict(left_out),
         "warnings": warnings,
-        "turns": {key: [{**turn, "ids": None} for turn in taken] for key, taken in turns.items()},
+        "turns": {key: [{**turn, "ids": turn["ids"][0]} for turn in taken] for key, taken in turns.items()},
     }
 
 
