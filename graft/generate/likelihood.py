@@ -311,7 +311,7 @@ def _tell(model: Model, readings: list[_Reading], texts: list[_Text], context: s
 
     def keep(indices: list[int], batch: Packed) -> None:
         chosen = [readings[index] for index in indices]
-        told = _logs(model, _states(model, batch, chosen), [token for one in chosen for token in one.targets])
+        told, _ = tell(model, _states(model, batch, chosen), [token for one in chosen for token in one.targets])
         place = 0
         for one in chosen:
             count = len(one.targets)
@@ -350,14 +350,24 @@ def _states(model: Model, batch: Packed, readings: list[_Reading]) -> Tensor:
     return hidden_TD[torch.tensor(rows, device=hidden_TD.device)]
 
 
-def _logs(model: Model, hidden_ND: Tensor, targets: list[int]) -> list[float]:
-    """Log-probability of each target, in parts that keep the logits small."""
-    head, found = model.head, []
+def tell(model: Model, hidden_ND: Tensor, targets: Sequence[int]) -> tuple[list[float], list[bool]]:
+    """Log-probability of each target, and whether none is more probable, in parts that keep the logits small.
+
+    Raises:
+        ModelError: a log-probability is no finite number.
+    """
+    head, logs, greedy = model.head, [], []
     assert head is not None
     size = max(1, CELLS // model.backbone.config.vocab_size)
     target_N = torch.tensor(targets, device=hidden_ND.device)
     for h_ND, t_N in zip(torch.split(hidden_ND, size), torch.split(target_N, size), strict=True):
         logits_NV = head(h_ND, None)  # a head that looks at tokens alone asks nothing of the batch
         chosen_N = logits_NV.gather(1, t_N[:, None])[:, 0]
-        found += (chosen_N - logits_NV.logsumexp(-1)).tolist()
-    return found
+        logs += (chosen_N - logits_NV.logsumexp(-1)).tolist()
+        greedy += (logits_NV.argmax(-1) == t_N).tolist()
+    if not all(map(math.isfinite, logs)):
+        raise ModelError(
+            f"{model.folder}: a log-probability is no finite number: the weights are damaged, or too large for "
+            f"{model.dtype}; try dtype float32"
+        )
+    return logs, greedy
