@@ -99,7 +99,7 @@ def _cut(text: object) -> dict[str, object]:
 
 
 def _encode(model: Model, rows: Sequence[Row]) -> tuple[list[tuple[list[int], list[int]]], int]:
-    """For each row what is read, and the tokens of the last word that its end tells; and how many tokens did not fit."""
+    """For each row what is read, and the tokens of the last word, told by its end; and how many tokens did not fit."""
     limit, start, found, cut = model.limit, start_tokens(model), [], 0
     contexts = [str(row.inputs[0]).rstrip() for row in rows]
     spaces = [str(row.inputs[0])[len(context) :] for context, row in zip(contexts, rows, strict=True)]

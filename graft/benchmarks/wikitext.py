@@ -69,8 +69,8 @@ def pages(text: str) -> Iterator[tuple[int, str]]:
 def undone(page: str) -> str:
     """A page as it was before it was cut into tokens.
 
-    >>> undone(" = Title = \\n It is ( 2 @.@ 5 ) , they say . ")
-    ' = Title =\\nIt is (2.5), they say. '
+    >>> undone(" It is ( 2 @.@ 5 ) , they say . ")
+    ' It is (2.5), they say. '
     """
     for old, new in PLAIN:
         page = page.replace(old, new)
