@@ -21,6 +21,7 @@ class Benchmark(Task):
     """What every benchmark of language models shares."""
 
     head = "next"
+    learned = False
     overflows: tuple[str, ...] = ()
     roles: tuple[Role, ...] = (Role(name="text", aliases=("page", "document", "content", "body", "sentence")),)
 

@@ -80,6 +80,7 @@ class Task:
         command: what follows `graft run TASK` in examples, where that is not one text.
         python: the line of Python that asks `model`, likewise.
         wording: how its labels or scores are asked for in words (`graft.recipes.worded`); None: they cannot be.
+        learned: whether models are adapted to it; else it is done with models as they are.
         whole_text: a .txt file is one document; else blank lines part its documents.
         measures_before: whether the score before learning says something.
     """
@@ -97,6 +98,7 @@ class Task:
     command = ""
     python = ""
     wording: Wording | None = None
+    learned = True
     whole_text = False
     measures_before = False
 

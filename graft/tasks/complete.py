@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from graft.data.table import Reject, Table
 from graft.errors import DataError, UsageError
 from graft.generate.complete import complete
 from graft.grafted import Model
 from graft.heads import Answer
 from graft.inference import Progress
 from graft.sealed import Text
-from graft.tasks import Row
 from graft.tasks.score import ScoreTask, told_by
 
 WORDS = 3
@@ -27,14 +25,6 @@ class CompleteTask(ScoreTask):
     name = "complete"
     options: tuple[str, ...] = ("n",)
     overflows = ("truncate",)
-
-    def read(self, table: Table, columns: Mapping[str, str]) -> tuple[list[Row], list[Reject]]:
-        """There is nothing to learn.
-
-        Raises:
-            UsageError: always.
-        """
-        raise UsageError(f"{self.name} is done with models as they are (`graft run {self.name}`), and not learned")
 
     def answer(
         self, model: Model, inputs: Sequence[Text], progress: Progress | None = None, **options: Any

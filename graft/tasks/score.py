@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
 from graft import tasks
 from graft.data.columns import Role
-from graft.data.table import Reject, Table
 from graft.errors import DataError, ModelError, UsageError, listed, nearest
 from graft.generate.likelihood import Likelihood, likelihoods, measure, words_of
 from graft.grafted import Model
 from graft.heads import Answer, Piece
 from graft.inference import Progress
 from graft.sealed import Text
-from graft.tasks import Row, Task
+from graft.tasks import Task
 
 PER = ("token", "word")
 
@@ -27,6 +26,7 @@ class ScoreTask(Task):
 
     name = "score"
     head = "next"
+    learned = False
     options: tuple[str, ...] = ("context", "per", "compare", "stride", "within_word")
     overflows: tuple[str, ...] = ("window",)
     roles = (Role(name="text", aliases=("sentence", "content", "body", "document")),)
@@ -34,17 +34,6 @@ class ScoreTask(Task):
     def fits(self, kind: str | None) -> bool:
         """Done with models as they are: no model is adapted to it."""
         return False
-
-    def read(self, table: Table, columns: Mapping[str, str]) -> tuple[list[Row], list[Reject]]:
-        """There is nothing to learn.
-
-        Raises:
-            UsageError: always.
-        """
-        raise UsageError(
-            f"{self.name} is done with models as they are (`graft run {self.name}`), and not learned or evaluated; "
-            "`graft evaluate MODEL perplexity --data FILE` measures a model, task language goes on with pretraining"
-        )
 
     def answer(
         self, model: Model, inputs: Sequence[Text], progress: Progress | None = None, **options: Any
