@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from graft.evaluate.metrics import Interval
 
 
+PARTS = 32
+"""Parts of a lone document, at least, where it has as many tokens."""
+
+
 class Perplexity(Benchmark):
     """How well a model tells text; a .txt file is one document, in other files each row is one."""
 
@@ -40,7 +44,7 @@ class Perplexity(Benchmark):
     def outputs(self, model: Model, rows: Sequence[Row], progress: Progress | None = None) -> Outputs:
         """For each document its log-likelihood and how many tokens, words and bytes that is of, float64 (n, 4).
 
-        A lone document is told in as many parts as it has windows, for its interval.
+        A lone document is told in parts, for its interval: of a window each, or smaller ones where those are few.
 
         Raises:
             ModelError: the model does not read from left to right.
@@ -51,14 +55,15 @@ class Perplexity(Benchmark):
             text = str(row.inputs[0])
             (found,) = likelihoods(model, [text], stride=limit)
             words, size = counted(text) if row.target is None else row.target
-            windows += found.windows
-            values += _parts(found, limit if alone else len(found.ids), words, size)
+            windows += found.windows if found.windows > 1 else 0
+            step = min(limit, -(-len(found.ids) // PARTS)) if alone else len(found.ids)
+            values += _parts(found, step, words, size)
             if progress is not None:
                 progress(1)
         return Outputs(values=torch.tensor(values, dtype=torch.float64), truncated_tokens=0, windows=windows)
 
     def measure(self, head: Head, values: Tensor, rows: Sequence[Row]) -> dict[str, Interval]:
-        """The perplexities, with a bootstrap over documents, or over the windows of a lone one."""
+        """The perplexities, with a bootstrap over documents, or over the parts of a lone one."""
         from graft.evaluate.intervals import Floats, bootstrap
 
         logs, *counts = values.numpy().T
