@@ -51,10 +51,13 @@ Template = Annotated[
 ]
 Other = Annotated[str | None, Option("--with", metavar="TEXT", help="The text to compare with.")]
 Context = Annotated[
-    str | None, Option(metavar="TEXT | FILE | -", help="The text a question is about; all of the file.")
+    str | None,
+    Option(metavar="TEXT | FILE | -", help="The text a question is about, or scored texts follow; all of the file."),
 ]
 Choices = Annotated[str | None, Option(metavar="A|B|C", help="For choice: the choices, with | between.")]
-Number = Annotated[int | None, Option("--n", "-n", metavar="N", help="How many answers to give; default: 1.")]
+Number = Annotated[
+    int | None, Option("--n", "-n", metavar="N", help="How many answers to give; default: 1; words to complete: 3.")
+]
 Threshold = Annotated[
     float | None, Option(metavar="P", help="Say 'no answer' where that is more probable than P; 1: always answer.")
 ]

@@ -64,7 +64,8 @@ def _answer(model: Model, text: str, number: int, n: int) -> Answer:
     try:
         words, cut = complete(model, text, n)
     except DataError as error:
-        raise DataError(f"text {number} (counting from 0): {error}") from error
+        said = str(error).removeprefix("text 0 (counting from 0) ")
+        raise DataError(f"text {number} (counting from 0): {said}") from error
     if not words:
         raise DataError(f"text {number} (counting from 0): nothing the vocabulary has goes on from {text[-40:]!r}")
     found = [Answer(text=one.word, probability=one.probability, insert=one.insert) for one in words]

@@ -56,8 +56,8 @@ class ScoreTask(Task):
         per, compare = options.pop("per", None), options.pop("compare", False)
         if per is not None and per not in PER:
             raise UsageError(f"per is {per!r}: {nearest(str(per), PER)}")
-        texts = [str(one) for one in inputs if isinstance(one, str)]
-        if len(texts) != len(inputs):
+        texts: list[Any] = list(inputs)
+        if any(isinstance(one, tuple) for one in texts):
             raise UsageError(f"{self.name} reads single texts, found pairs; compare=True ranks texts given as a list")
         kind = told_by(model)
         found = likelihoods(model, texts, progress=progress, **options)

@@ -113,8 +113,13 @@ def test_bad_options_are_refused(graft: Run, decoder: Path):
     graft("run", "score", "a", "--stride", "99", "--model", decoder).failed(2, "expected 1 to 40")
     graft("run", "score", "a", "--overflow", "truncate", "--model", decoder).failed(2, "window")
     graft("run", "complete", "a", "--n", "0", "--model", decoder).failed(2, "from 1 to 100")
-    with pytest.raises(package.GraftError, match="is int 3"):
-        package.run("complete", [3], model=decoder)  # type: ignore[list-item]
+    for task in ("score", "complete"):
+        with pytest.raises(package.GraftError, match="text 1 .* is int 3"):
+            package.run(task, ["a", 3], model=decoder)  # type: ignore[list-item]
+        with pytest.raises(package.GraftError, match="found pairs"):
+            package.run(task, [("a", "b")], model=decoder)
+        with pytest.raises(package.GraftError, match="text 0 .*half a surrogate pair"):
+            package.run(task, ["\ud800"], model=decoder)
 
 
 def test_words_are_completed(graft: Run, process: Run, decoder: Path):
