@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from graft.cli import asked
+from graft.cli import asked, scored
 from graft.cli.output import as_json as json_line
 from graft.cli.output import bar, one_line, shortened, write, write_columns, write_json
 from graft.errors import ModelError, UsageError, nearest
@@ -37,7 +37,7 @@ class Sink:
 
     def __init__(self) -> None:
         self.texts = self.truncated_texts = self.truncated_tokens = self.examples_left_out = 0
-        self.windows = self.windowed = self.abstained = 0
+        self.windows = self.windowed = self.abstained = self.unscored = 0
 
     def add(self, items: Sequence[Item], answers: Sequence[Answer], *, single: bool) -> None:
         """Take the answers to a chunk of texts.
@@ -45,7 +45,7 @@ class Sink:
         Raises:
             ModelError: an answer is no finite number.
         """
-        for item, answer in zip(items, answers, strict=True):
+        for item, answer in sorted(zip(items, answers, strict=True), key=lambda pair: pair[1].rank or 0):
             _check_finite(item, answer)
             self.texts += 1
             self.truncated_texts += answer.truncated_tokens > 0
@@ -54,6 +54,7 @@ class Sink:
             several = answer.windows is not None and answer.windows > 1
             self.windowed, self.windows = self.windowed + several, self.windows + several * (answer.windows or 0)
             self.abstained += answer.abstained is True
+            self.unscored += (answer.unscored or 0) > 0
             self.one(item, answer, single)
         self.flush()
 
@@ -83,13 +84,13 @@ class Plain(Json):
     def one(self, item: Item, answer: Answer, single: bool) -> None:
         """Print one answer."""
         if answer.entities is not None:
-            line = marked(joined(item), answer.entities)
-            write(one_line(line) if single else shortened(line))
-            if single:
-                write_columns([[one_line(one.text), one.label, f"{one.score:.3f}"] for one in answer.entities])
+            _show_entities(joined(item), answer.entities, single)
             return
         if single and answer.no_answer is not None:
             asked.show(str(item.text[1]), answer)
+            return
+        if answer.log_probability is not None or answer.insert is not None:
+            scored.show(joined(item), answer, single=single)
             return
         if not single or answer.probabilities is None:
             line = brief(answer)
@@ -103,6 +104,13 @@ class Plain(Json):
             write(ABSTAINED)
         if len(ranked) > SHOWN:
             write(f"and {len(ranked) - SHOWN} more; --json has all")
+
+
+def _show_entities(text: str, entities: Sequence[Entity], single: bool) -> None:
+    line = marked(text, entities)
+    write(one_line(line) if single else shortened(line))
+    if single:
+        write_columns([[one_line(one.text), one.label, f"{one.score:.3f}"] for one in entities])
 
 
 class Lines(Sink):
@@ -128,10 +136,11 @@ class Cells(Lines):
     def one(self, item: Item, answer: Answer, single: bool) -> None:
         """Write one row, and before the first the column names."""
         row = {**about(item), **fields(answer)}
-        for name in ("probabilities", "tagged", "alternatives"):
+        for name in ("probabilities", "tagged", *(() if "insert" in row else ("alternatives",))):
             row.pop(name, None)
-        if "entities" in row:
-            row["entities"] = json_line(row["entities"])
+        for name in ("entities", "pieces", "alternatives"):
+            if name in row:
+                row[name] = json_line(row[name])
         if "labels" in row:
             row["labels"] = "|".join(row["labels"])
         if self.writer is None:
@@ -176,6 +185,11 @@ def _say(sink: Sink, watch: Watch) -> None:
         watch.note(
             f"note: {sink.windowed:,} of {sink.texts:,} texts did not fit the model and were read in {sink.windows:,} "
             "windows"
+        )
+    if sink.unscored:
+        watch.note(
+            f"note: first token not scored in {sink.unscored:,} of {sink.texts:,} texts: nothing stands before it that "
+            "this model could tell it from"
         )
     if sink.abstained:
         watch.note(f"note: {sink.abstained:,} of {sink.texts:,} answers are marked as abstained")
@@ -243,7 +257,8 @@ def joined(item: Item) -> str:
 
 
 def _check_finite(item: Item, answer: Answer) -> None:
-    numbers = [answer.probability, answer.score, answer.no_answer, *(answer.embedding or ())]
+    numbers = [answer.probability, answer.score, answer.no_answer, answer.log_probability, answer.perplexity]
+    numbers += [*(answer.embedding or ())]
     if not all(number is None or math.isfinite(number) for number in numbers):
         where = "" if item.line is None else f" (line {item.line})"
         raise ModelError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,8 +30,14 @@ if TYPE_CHECKING:
 
 Reference = Annotated[str, Argument(metavar="MODEL", help="A folder, or a name on the hub.")]
 Data = Annotated[
-    str, Argument(metavar="DATA", help="csv, tsv, jsonl, CoNLL .txt, SQuAD's json (also .gz, .xz) or parquet.")
+    str,
+    Argument(
+        metavar="DATA | BENCHMARK",
+        help="csv, tsv, jsonl, CoNLL .txt, SQuAD's json (also .gz, .xz) or parquet; or, with --data, a benchmark: "
+        "lambada, perplexity or wikitext.",
+    ),
 ]
+File = Annotated[str | None, Option("--data", metavar="FILE", help="The data of the benchmark that DATA names.")]
 TaskName = Annotated[str | None, Option(metavar="TASK", help="Where the model does not say.")]
 Precision = Annotated[
     float | None,
@@ -42,6 +49,7 @@ Report = Annotated[str | None, Option(metavar="FILE.html", help="Also write a pa
 def evaluate(
     model: Reference,
     data: Data,
+    file: File = None,
     task: TaskName = None,
     columns: Columns = None,
     encoding: Encoding = None,
@@ -59,18 +67,33 @@ def evaluate(
         check_name("task", task, "tasks")
     if report is not None and not report.lower().endswith((".html", ".htm")):
         raise UsageError(f"--report {report}: the report is a web page; name it *.html")
-    chosen = roles(columns)
+    chosen, benchmark = roles(columns), _benchmark(data, file)
     from graft.loading import load
     from graft.recipes.evaluate import evaluate as recipe
 
     opened, watch = load(model, dtype=dtype), watching(quiet)
     reading: dict[str, Any] = {"encoding": encoding, "max_rejects": max_rejects, "quotes": not no_quotes}
-    reading |= {"overflow": overflow, "precision": precision}
-    done = recipe(opened, data, task=task, columns=chosen, dtype=dtype, watch=watch, **reading)
+    reading |= {"overflow": overflow, "precision": precision, "benchmark": benchmark}
+    done = recipe(opened, file or data, task=task, columns=chosen, dtype=dtype, watch=watch, **reading)
     if report is not None:
         _write_report(Path(report), opened, done)
         watch.note(f"report written to {report}")
     _show(done, report, as_json)
+
+
+def _benchmark(data: str, file: str | None) -> str | None:
+    """The benchmark that is meant; none where DATA is a file.
+
+    Raises:
+        UsageError: it is none, or its data is missing.
+    """
+    if file is not None:
+        check_name("benchmark", data, "benchmarks")
+        return data
+    known = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent.parent / "benchmarks")])]
+    if data in known and not Path(data).exists():
+        raise UsageError(f"benchmark {data} needs its data, which does not come with this package: give --data FILE")
+    return None
 
 
 def _show(done: Evaluation, report: str | None, as_json: bool) -> None:
@@ -90,11 +113,13 @@ def _show(done: Evaluation, report: str | None, as_json: bool) -> None:
 
 def _write_report(path: Path, model: Model, done: Evaluation) -> None:
     """The scores and what lies behind them, as one page."""
+    from graft import benchmarks
     from graft.evaluate import report
     from graft.recipes.evaluate import task_of, test_rows
     from graft.recipes.watch import Watch
 
-    rows, job = test_rows(done.loaded, Watch(quiet=True)), task_of(model, done.task)
+    rows, named = test_rows(done.loaded, Watch(quiet=True)), done.task in benchmarks.names()
+    job = benchmarks.find(done.task) if named else task_of(model, done.task)
     sections = [
         report.scores_section(done.metrics, rows=done.n, note=job.method()),
         *job.sections(model.head, done.judged.values, rows, done.metrics),  # type: ignore[arg-type]

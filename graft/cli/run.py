@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
@@ -25,11 +24,12 @@ from graft.cli.options import (
 from graft.errors import UsageError
 
 if TYPE_CHECKING:
+    from graft.cli.each import Each
     from graft.cli.texts import Found, Item
     from graft.heads import Answer
     from graft.recipes.watch import Watch
 
-TASKS = "classify, pair, choice, similarity, embed, tag, ask, summarize, translate or language."
+TASKS = "classify, pair, choice, similarity, embed, tag, ask, summarize, translate, score, complete or language."
 TaskName = Annotated[str, Argument(metavar="TASK", help=TASKS)]
 Given = Annotated[
     str | None,
@@ -51,15 +51,26 @@ Template = Annotated[
 ]
 Other = Annotated[str | None, Option("--with", metavar="TEXT", help="The text to compare with.")]
 Context = Annotated[
-    str | None, Option(metavar="TEXT | FILE | -", help="The text a question is about; all of the file.")
+    str | None,
+    Option(metavar="TEXT | FILE | -", help="The text a question is about, or scored texts follow; all of the file."),
 ]
 Choices = Annotated[str | None, Option(metavar="A|B|C", help="For choice: the choices, with | between.")]
-Number = Annotated[int | None, Option("--n", "-n", metavar="N", help="How many answers to give; default: 1.")]
+Number = Annotated[
+    int | None, Option("--n", "-n", metavar="N", help="How many answers to give; default: 1; words to complete: 3.")
+]
 Threshold = Annotated[
     float | None, Option(metavar="P", help="Say 'no answer' where that is more probable than P; 1: always answer.")
 ]
 Stride = Annotated[int | None, Option(metavar="N", help="Tokens from one window of a long text to the next.")]
 Longest = Annotated[int | None, Option(metavar="N", help="Most tokens of an answer; default: 30.")]
+Per = Annotated[
+    str | None,
+    Option(metavar="token|word", help="For score: also that of each token or word; unlikely ones are in colour."),
+]
+Compare = Annotated[bool, Option("--compare", help="For score: rank the texts, the most probable first.")]
+WithinWord = Annotated[
+    bool, Option("--within-word", help="For score with mask heads: hide the rest of a word with each of its pieces.")
+]
 Column = Annotated[str | None, Option(metavar="NAME", help="The column of the file that holds the texts.")]
 Out = Annotated[str | None, Option(metavar="FILE", help="Write the answers to a .jsonl, .csv or .tsv file.")]
 
@@ -73,6 +84,8 @@ OTHERWISE = {
     "ask": ", or one published for extractive question answering",
     "summarize": ", or one published for writing, such as t5-small",
     "translate": ", or one published for writing, such as t5-small",
+    "score": ", or one published for language modelling, such as gpt2 or bert-base-uncased",
+    "complete": ", or one published for language modelling, such as gpt2 or bert-base-uncased",
 }
 
 
@@ -89,6 +102,9 @@ def run(
     threshold: Threshold = None,
     stride: Stride = None,
     longest: Longest = None,
+    per: Per = None,
+    compare: Compare = False,
+    within_word: WithinWord = False,
     column: Column = None,
     columns: Columns = None,
     encoding: Encoding = None,
@@ -104,43 +120,56 @@ def run(
     check_name("task", task, "tasks")
     names = [name.strip() for word in labels or () for name in word.split(",")]
     _check_options(task, names, template, other, choices)
-    own = {"labels": names or None, "template": template, "n": n, "threshold": threshold, "stride": stride}
-    options = task_options(task, own | {"longest": longest}, context) | {"overflow": overflow}
+    own = {"labels": names or None, "template": template, "n": n, "threshold": threshold, "stride": stride, "per": per}
+    own |= {"longest": longest, "compare": compare or None, "within_word": within_word or None}
+    options = task_options(task, own, context) | {"overflow": overflow}
     reference, chosen = model or _default_model(task, names), _columns(columns, column)
-    from graft.cli import answers, texts
+    watch, before = watching(quiet), None if context is None else read_context(context, text, encoding)
+    from graft.cli import answers
 
-    watch = watching(quiet)
-    reading = texts.Reading(
-        watch=watch,
-        task=task,
-        other=other if context is None else read_context(context, text, encoding),
-        choices=tuple(choice.strip() for choice in choices.split("|")) if choices is not None else (),
-        columns=chosen,
-        encoding=encoding,
-        max_rejects=max_rejects,
-        quotes=not no_quotes,
-    )
     with answers.written(out, task, as_json, watch) as sink:
-        found = texts.find(text, reading)
+        reading: dict[str, Any] = {"watch": watch, "task": task, "columns": chosen, "encoding": encoding}
+        reading |= {"choices": choices, "max_rejects": max_rejects, "quotes": not no_quotes}
+        found = _found(text, other, before, reading, options)
         if model is None:
             watch.note(f"model: {reference}, {_called(reference)}")
-        for items, given in _answered(task, found, reference, dtype, _visible(watch, found, out), options):
-            sink.add(items, given, single=found.single)
+        each = _each(task, found.single, reference, dtype, watch, options)
+        with _visible(watch, found, out).bar(task, found.total or 0, "texts") as bar:
+            for chunk in found.chunks:
+                sink.add(*each(chunk), single=found.single)
+                bar.advance(len(chunk))
+    each.close()
 
 
-def _answered(
-    task: str, found: Found, reference: str, dtype: str, watch: Watch, options: dict[str, Any]
-) -> Iterator[tuple[list[Item], list[Answer]]]:
-    """Load the model once, then answer chunk after chunk."""
+def _found(
+    given: str | None, other: str | None, context: str | None, reading: dict[str, Any], options: dict[str, Any]
+) -> Found:
+    """The texts; what `score` compares all at once."""
+    from graft.cli import texts
+
+    choices = reading["choices"]
+    reading |= {"choices": tuple(choice.strip() for choice in choices.split("|")) if choices is not None else ()}
+    if reading["task"] != "score":
+        return texts.find(given, texts.Reading(other=other if context is None else context, **reading))
+    options |= {} if context is None else {"context": context}
+    options |= {} if other is None else {"compare": True}
+    found = texts.find(given, texts.Reading(**reading))
+    return texts.together(found, other) if options.get("compare") else found
+
+
+def _each(task: str, single: bool, reference: str, dtype: str, watch: Watch, options: dict[str, Any]) -> Each:
+    """Load the model once, to answer chunk after chunk."""
+    from graft.cli.each import Each
     from graft.loading import load
     from graft.recipes.run import run as recipe
 
     opened = load(reference, dtype=dtype)
-    with watch.bar(task, found.total or 0, "texts") as bar:
-        for items in found.chunks:
-            own: dict[str, Any] = {"choices": [item.choices for item in items]} if task == "choice" else {}
-            yield items, recipe(task, [item.text for item in items], model=opened, **options, **own)
-            bar.advance(len(items))
+
+    def answer(items: list[Item]) -> list[Answer]:
+        own: dict[str, Any] = {"choices": [item.choices for item in items]} if task == "choice" else {}
+        return recipe(task, [item.text for item in items], model=opened, **options, **own)
+
+    return Each(answer, task, single, watch)
 
 
 def _called(reference: str) -> str:
@@ -164,7 +193,7 @@ def _check_options(task: str, names: list[str], template: str | None, other: str
         raise UsageError("--template goes with --labels, the names to choose from")
     if other is not None and task == "ask":
         raise UsageError("ask reads a question with a text: give --context TEXT|FILE instead of --with")
-    if other is not None and (names or task in ("embed", "choice", "tag", "summarize", "translate")):
+    if other is not None and (names or task in ("embed", "choice", "tag", "summarize", "translate", "complete")):
         raise UsageError(f"--with is for tasks on two texts; {'--labels' if names else task} reads one at a time")
 
 

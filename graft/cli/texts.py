@@ -101,6 +101,12 @@ def find(given: str | None, reading: Reading) -> Found:
     return Found((items[start : start + CHUNK] for start in range(0, len(items), CHUNK)), len(items))
 
 
+def together(found: Found, other: str | None) -> Found:
+    """All texts as one chunk, to be compared, with one more text where it is given."""
+    items = [item for chunk in found.chunks for item in chunk]
+    return Found([[*items, *([] if other is None else [Item(other)])]], len(items) + (other is not None))
+
+
 def file_kind(given: str) -> str | None:
     """The format of the file that a word names; None where the word is a text.
 

@@ -21,3 +21,10 @@ def parse(path: Path, texts: Iterator[str]) -> Table:
             lines.append(number - len(open_lines))
             open_lines = []
     return Table(path=path, names=("text",), rows=rows, lines=lines, rejected=[], format="txt, documents")
+
+
+def whole(path: Path, texts: Iterator[str]) -> Table:
+    """Read a text file as a table of one row: its text as it stands."""
+    text = "".join(texts)
+    rows = [{"text": text}] if text.strip() else []
+    return Table(path=path, names=("text",), rows=rows, lines=[1] * len(rows), rejected=[], format="txt, one document")

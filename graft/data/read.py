@@ -19,6 +19,7 @@ DELIMITED = {".csv": ",", ".tsv": "\t"}
 DOCUMENTS = ".txt"
 JSON_LINES = (".jsonl", ".ndjson", ".json")
 CONLL = ".conll"
+WHOLE = "whole"
 _FORMATS = (
     ".csv, .tsv, .jsonl, .ndjson or .json (one object per line, or SQuAD's), .txt (documents between "
     "blank lines), .conll (a word and its tag on each line), each also with .gz or .xz added, and .parquet"
@@ -32,6 +33,7 @@ def read(
     max_rejects: int = 0,
     quotes: bool = True,
     tagged: bool = False,
+    whole: bool = False,
 ) -> Table:
     """Read a file of rows: csv, tsv, JSON lines, SQuAD's JSON, CoNLL (plain, gzip, xz) or parquet, told by its name.
 
@@ -44,6 +46,7 @@ def read(
         max_rejects: how many rows may be unusable.
         quotes: whether fields of csv and tsv may be quoted; otherwise quotes are characters like any other.
         tagged: a .txt file has a word and its tag on each line.
+        whole: a .txt file is one document.
 
     Raises:
         DataError: no such file, not a format that is read, damaged, undecodable, no rows, or changed while it was read.
@@ -56,6 +59,7 @@ def read(
     _check_there(path)
     kind, packing = _kind(path)
     kind = CONLL if tagged and kind == DOCUMENTS else kind
+    kind = WHOLE if whole and kind == DOCUMENTS else kind
     with unchanged(path):
         table = _parse(path, kind, packing, encoding, quotes)
     if not table.read:
@@ -76,7 +80,9 @@ def _parse(path: Path, kind: str, packing: str, encoding: str | None, quotes: bo
     _, texts = decoded(path, packing, encoding)
     if kind in DELIMITED:
         return delimited.parse(path, texts, usual=DELIMITED[kind], quotes=quotes)
-    parse = {CONLL: conll.parse, DOCUMENTS: documents.parse, ".json": _json}.get(kind, jsonl.parse)
+    parse = {CONLL: conll.parse, DOCUMENTS: documents.parse, WHOLE: documents.whole, ".json": _json}.get(
+        kind, jsonl.parse
+    )
     return parse(path, texts)
 
 

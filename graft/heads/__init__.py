@@ -1,6 +1,6 @@
 """Heads: what turns hidden states into answers. A head is grafted onto any backbone."""
 
-from graft.heads.answers import Answer, Entity, Word
+from graft.heads.answers import Answer, Entity, Piece, Word
 from graft.heads.beam import Beam, Spans
 from graft.heads.build import HEADS, check_shapes, initialize, make
 from graft.heads.head import Head
@@ -18,6 +18,7 @@ __all__ = [
     "FillMask",
     "Head",
     "PerToken",
+    "Piece",
     "Pool",
     "Pooled",
     "PredictNext",

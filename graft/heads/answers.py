@@ -48,6 +48,25 @@ class Entity:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A token or a word of a scored text.
+
+    Attributes:
+        text: as it stands there.
+        log_probability: natural logarithm; of a word the sum over its tokens; None where a token was told from nothing.
+        bits: its surprisal.
+        start: its first character.
+        end: the character after its last.
+    """
+
+    text: str
+    log_probability: float | None
+    bits: float | None
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """What a model says about one input. Fields that do not apply are None.
 
@@ -65,6 +84,16 @@ class Answer:
         end: the character after its last.
         no_answer: the probability that the text holds no answer.
         alternatives: the next best answers, best first.
+        insert: what is to be typed where the text ends so that its last word becomes `text`.
+        measure: what `log_probability` is: "log-likelihood", or "pseudo-log-likelihood" of models that fill masks.
+        log_probability: natural logarithm of how probable the text is.
+        bits: the same as surprisal, in bits.
+        perplexity: the exponential of the mean surprisal of a token, in nats.
+        tokens: tokens that were scored.
+        unscored: tokens with nothing before them to be told from.
+        pieces: the text's tokens or words, each with its own.
+        rank: its place among the texts compared, from 1.
+        behind: by how much it is less probable than the best of them, as a difference of logarithms.
         windows: how many overlapping parts the text was read in.
         truncated_tokens: tokens of the input that did not fit the model and were not read.
         examples_left_out: worked examples of a prompt that did not fit before it.
@@ -85,6 +114,16 @@ class Answer:
     end: int | None = None
     no_answer: float | None = None
     alternatives: tuple[Answer, ...] | None = None
+    insert: str | None = None
+    measure: str | None = None
+    log_probability: float | None = None
+    bits: float | None = None
+    perplexity: float | None = None
+    tokens: int | None = None
+    unscored: int | None = None
+    pieces: tuple[Piece, ...] | None = None
+    rank: int | None = None
+    behind: float | None = None
     windows: int | None = None
     truncated_tokens: int = 0
     examples_left_out: int | None = None
@@ -93,7 +132,7 @@ class Answer:
     def as_dict(self) -> dict[str, Any]:
         """The fields that apply, ready for JSON; a place in a text that has no answer is null."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        for name in ("entities", "tagged"):
+        for name in ("entities", "tagged", "pieces"):
             fields[name] = None if fields[name] is None else [asdict(one) for one in fields[name]]
         if self.alternatives is not None:
             fields["alternatives"] = [_part(one) for one in self.alternatives]

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from graft import tasks
+from graft import benchmarks, tasks
 from graft.errors import DataError, UsageError
 from graft.evaluate.calibrate import Reliance
 from graft.evaluate.metrics import Interval
@@ -125,6 +125,7 @@ def evaluate(
     data: str | Path,
     *,
     task: str | None = None,
+    benchmark: str | None = None,
     columns: Mapping[str, str] | None = None,
     encoding: str | None = None,
     max_rejects: int = 0,
@@ -140,6 +141,7 @@ def evaluate(
         model: a folder, a name, or a loaded model.
         data: csv, tsv, jsonl or parquet with the task's columns. A column `split` chooses its test rows.
         task: where the model does not say.
+        benchmark: a public benchmark to measure the model by instead, as it is: "lambada", "perplexity" or "wikitext".
         columns: role -> column, where the names do not say.
         encoding: of the file, if not UTF-8.
         max_rejects: rows that may be unusable.
@@ -154,7 +156,7 @@ def evaluate(
     """
     watch = watch or Watch(quiet=True)
     opened = model if isinstance(model, Model) else load(model, dtype=dtype)
-    job = task_of(opened, task)
+    job = task_of(opened, task) if benchmark is None else _benchmark(benchmark, opened, task)
     reading: dict[str, Any] = {"columns": columns, "encoding": encoding, "max_rejects": max_rejects, "quotes": quotes}
     check_precision(opened, job, precision)
     loaded = load_rows(job, data, watch=watch, **reading)
@@ -163,6 +165,14 @@ def evaluate(
         judged = judge(opened, job, rows, watch)
         chosen = threshold(opened, job, judged.values, rows, precision)
     return _evaluation(opened, job, loaded, rows, judged, chosen)
+
+
+def _benchmark(name: str, model: Model, task: str | None) -> Task:
+    if task is not None:
+        raise UsageError(f"give a benchmark ({name}) or a task ({task}), not both")
+    found = benchmarks.find(name)
+    found.check(model)
+    return found
 
 
 def _evaluation(

@@ -251,8 +251,10 @@ def _fresh(model: str | Path | Model, limit: int | None, overflow: str) -> Model
 
 
 def _job(task: str, overflow: str, plan: Plan) -> Task:
-    """The task, if it has such a rule for long texts, and probabilities where they are to be calibrated."""
+    """The task, if it is learned, has such a rule for long texts, and probabilities where they are to be calibrated."""
     job = tasks.find(task)
+    if not job.learned:
+        raise UsageError(f"{task} is done with models as they are (`graft run {task}`); nothing is learned for it")
     check_overflow(job, overflow)
     check_wish(job, plan)
     return job

@@ -80,8 +80,8 @@ def load_rows(
     Raises:
         DataError: the file cannot be read, a column is missing, or more rows are unusable than allowed.
     """
-    tagged = task.head == "tag"
-    table = task.reshape(read(path, encoding=encoding, max_rejects=max_rejects, quotes=quotes, tagged=tagged))
+    reading = {"quotes": quotes, "tagged": task.head == "tag", "whole": task.whole_text}
+    table = task.reshape(read(path, encoding=encoding, max_rejects=max_rejects, **reading))
     roles = [role if labelled or role.name in _inputs(task) else replace(role, required=False) for role in task.roles]
     chosen = choose(table, [*roles, SPLIT], columns)
     split = chosen.pop("split", None)

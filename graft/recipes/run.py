@@ -29,7 +29,8 @@ def run(
     """Do a task on texts.
 
     Args:
-        task: "classify", "pair", "choice", "similarity", "embed", "tag", "ask", "summarize" or "translate".
+        task: "classify", "pair", "choice", "similarity", "embed", "tag", "ask", "summarize", "translate", "score"
+            or "complete".
         texts: the texts; for pair and similarity pairs of texts; for ask pairs of a question and a text, for choice
             also questions alone; for tag also lists of words.
         model: a folder, a name, or a loaded model.
@@ -40,7 +41,8 @@ def run(
         **options: the task's own; for classify `labels`, names to choose from with a model that has none of its own
             (zero-shot), and `template`, the sentence a name is put into for that; for choice `choices`, what to choose
             from: the same for all questions, or a list of them for each; for ask `n`, `threshold`, `stride` and
-            `longest` (see graft.tasks.ask.Rules); for tasks that write text `longest`.
+            `longest` (see graft.tasks.ask.Rules); for tasks that write text `longest`; for score `context`, `per`,
+            `compare`, `stride` and `within_word` (see graft.tasks.score); for complete `n`.
 
     Returns:
         One answer for each text, in order.

@@ -80,6 +80,8 @@ class Task:
         command: what follows `graft run TASK` in examples, where that is not one text.
         python: the line of Python that asks `model`, likewise.
         wording: how its labels or scores are asked for in words (`graft.recipes.worded`); None: they cannot be.
+        learned: whether models are adapted to it; else it is done with models as they are.
+        whole_text: a .txt file is one document; else blank lines part its documents.
         measures_before: whether the score before learning says something.
     """
 
@@ -96,6 +98,8 @@ class Task:
     command = ""
     python = ""
     wording: Wording | None = None
+    learned = True
+    whole_text = False
     measures_before = False
 
     def fits(self, kind: str | None) -> bool:

@@ -28,6 +28,7 @@ from graft.text.frame import GPT, Frame, declared, has, lay, literal, special_to
 from graft.text.overflow import Reading, head_tail, pick, truncate
 from graft.text.overflow import windows as in_windows  # graft.text.windows is a module
 from graft.text.read import FILES, library_errors, read_config, read_library
+from graft.text.surfaces import SPACE, Surface, begins_with_space, surfaces
 
 __all__ = ["FILES", "GPT", "TEXT_CHARACTERS", "Encoding", "Frame", "Tokenizer"]
 
@@ -145,6 +146,20 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """How many rows of a token embedding the ids need: the highest id, added tokens included, plus one."""
         return max(self._library.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+    def surfaces(self, size: int) -> list[Surface | None]:
+        """What each token below `size` writes (`graft.text.surfaces`)."""
+        return surfaces(self._library, size)
+
+    @property
+    def begins_with_space(self) -> bool | None:
+        """Whether a word's first token writes a space first (`graft.text.surfaces`)."""
+        return begins_with_space(self._library)
+
+    def normalized(self, text: str) -> str:
+        """Letters as the vocabulary has them: lower case, where it knows no other."""
+        normalizer = self._library.normalizer
+        return text if normalizer is None else normalizer.normalize_str(text).strip(f" {SPACE}")
 
     def token_id(self, name: str) -> int:
         """Look up a token by itself ("[MASK]") or by its role ("mask_token").
