@@ -6,11 +6,11 @@ import contextlib
 import csv
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from graft.cli import asked
+from graft.cli import asked, corrected
 from graft.cli.output import as_json as json_line
 from graft.cli.output import bar, one_line, shortened, write, write_columns, write_json
 from graft.errors import ModelError, UsageError, nearest
@@ -88,8 +88,9 @@ class Plain(Json):
             if single:
                 write_columns([[one_line(one.text), one.label, f"{one.score:.3f}"] for one in answer.entities])
             return
-        if single and answer.no_answer is not None:
-            asked.show(str(item.text[1]), answer)
+        show = _in_its_text(item, answer) if single else None
+        if show is not None:
+            show()
             return
         if not single or answer.probabilities is None:
             line = brief(answer)
@@ -103,6 +104,13 @@ class Plain(Json):
             write(ABSTAINED)
         if len(ranked) > SHOWN:
             write(f"and {len(ranked) - SHOWN} more; --json has all")
+
+
+def _in_its_text(item: Item, answer: Answer) -> Callable[[], None] | None:
+    """How an answer that stands in its text is shown; None for others."""
+    if answer.corrections is not None:
+        return lambda: corrected.show(joined(item), answer)
+    return (lambda: asked.show(str(item.text[1]), answer)) if answer.no_answer is not None else None
 
 
 class Lines(Sink):
@@ -130,8 +138,8 @@ class Cells(Lines):
         row = {**about(item), **fields(answer)}
         for name in ("probabilities", "tagged", "alternatives"):
             row.pop(name, None)
-        if "entities" in row:
-            row["entities"] = json_line(row["entities"])
+        for name in {"entities", "corrections"} & set(row):
+            row[name] = json_line(row[name])
         if "labels" in row:
             row["labels"] = "|".join(row["labels"])
         if self.writer is None:

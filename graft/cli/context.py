@@ -14,6 +14,7 @@ OWN = {
     "ask": ("context", "n", "threshold", "stride", "longest"),
     "choice": ("context",),
     "classify": ("labels", "template"),
+    "correct": ("words", "real_words"),
     "summarize": ("longest",),
     "translate": ("longest",),
 }
@@ -30,7 +31,7 @@ def task_options(task: str, given: Mapping[str, Any], context: str | None) -> di
     for name in [*options, *(["context"] if context is not None else [])]:
         takers = [taker for taker, own in OWN.items() if name in own]
         if task not in takers:
-            raise UsageError(f"--{name} is for {', '.join(takers)}, not for {task}")
+            raise UsageError(f"--{name.replace('_', '-')} is for {', '.join(takers)}, not for {task}")
     return options
 
 

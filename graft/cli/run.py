@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from graft.heads import Answer
     from graft.recipes.watch import Watch
 
-TASKS = "classify, pair, choice, similarity, embed, tag, ask, summarize, translate or language."
+TASKS = "classify, pair, choice, similarity, embed, tag, ask, summarize, translate, correct or language."
 TaskName = Annotated[str, Argument(metavar="TASK", help=TASKS)]
 Given = Annotated[
     str | None,
@@ -60,12 +60,29 @@ Threshold = Annotated[
 ]
 Stride = Annotated[int | None, Option(metavar="N", help="Tokens from one window of a long text to the next.")]
 Longest = Annotated[int | None, Option(metavar="N", help="Most tokens of an answer; default: 30.")]
+Words = Annotated[
+    str | None,
+    Option(
+        metavar="LIST",
+        help="For correct: english (the package's list), a number of its most frequent words, a file with a word on "
+        "each line, with its count or without, or several of these with commas between; default: english.",
+    ),
+]
+RealWords = Annotated[
+    bool, Option("--real-words", help="For correct: words of the list may be mistyped for one another; needs --model.")
+]
 Column = Annotated[str | None, Option(metavar="NAME", help="The column of the file that holds the texts.")]
 Out = Annotated[str | None, Option(metavar="FILE", help="Write the answers to a .jsonl, .csv or .tsv file.")]
 
 
 GRAFTS = {"pair": "entailment", "tag": "ner", "ask": "ask"}
 """The package's own models for tasks where the user names none."""
+
+WITHOUT = {
+    "correct": "no model: how frequent words are decides, not the sentence; give --model, one that tells the next word "
+    "(GPT-2) or fills masks (BERT)"
+}
+"""What is done by a task that was given no model and has none of its own."""
 
 OTHERWISE = {
     "classify": ", or --labels a,b,c to choose from these names without training",
@@ -89,6 +106,8 @@ def run(
     threshold: Threshold = None,
     stride: Stride = None,
     longest: Longest = None,
+    words: Words = None,
+    real_words: RealWords = False,
     column: Column = None,
     columns: Columns = None,
     encoding: Encoding = None,
@@ -105,7 +124,8 @@ def run(
     names = [name.strip() for word in labels or () for name in word.split(",")]
     _check_options(task, names, template, other, choices)
     own = {"labels": names or None, "template": template, "n": n, "threshold": threshold, "stride": stride}
-    options = task_options(task, own | {"longest": longest}, context) | {"overflow": overflow}
+    own |= {"longest": longest, "words": words, "real_words": real_words or None}
+    options = task_options(task, own, context) | {"overflow": overflow}
     reference, chosen = model or _default_model(task, names), _columns(columns, column)
     from graft.cli import answers, texts
 
@@ -123,19 +143,19 @@ def run(
     with answers.written(out, task, as_json, watch) as sink:
         found = texts.find(text, reading)
         if model is None:
-            watch.note(f"model: {reference}, {_called(reference)}")
+            watch.note(f"model: {reference}, {_called(reference)}" if reference else WITHOUT[task])
         for items, given in _answered(task, found, reference, dtype, _visible(watch, found, out), options):
             sink.add(items, given, single=found.single)
 
 
 def _answered(
-    task: str, found: Found, reference: str, dtype: str, watch: Watch, options: dict[str, Any]
+    task: str, found: Found, reference: str | None, dtype: str, watch: Watch, options: dict[str, Any]
 ) -> Iterator[tuple[list[Item], list[Answer]]]:
     """Load the model once, then answer chunk after chunk."""
     from graft.loading import load
     from graft.recipes.run import run as recipe
 
-    opened = load(reference, dtype=dtype)
+    opened = load(reference, dtype=dtype) if reference else None
     with watch.bar(task, found.total or 0, "texts") as bar:
         for items in found.chunks:
             own: dict[str, Any] = {"choices": [item.choices for item in items]} if task == "choice" else {}
@@ -164,12 +184,12 @@ def _check_options(task: str, names: list[str], template: str | None, other: str
         raise UsageError("--template goes with --labels, the names to choose from")
     if other is not None and task == "ask":
         raise UsageError("ask reads a question with a text: give --context TEXT|FILE instead of --with")
-    if other is not None and (names or task in ("embed", "choice", "tag", "summarize", "translate")):
+    if other is not None and (names or task in ("embed", "choice", "tag", "summarize", "translate", "correct")):
         raise UsageError(f"--with is for tasks on two texts; {'--labels' if names else task} reads one at a time")
 
 
-def _default_model(task: str, names: list[str]) -> str:
-    """The encoder as it is, or the package's graft for the task.
+def _default_model(task: str, names: list[str]) -> str | None:
+    """The encoder as it is, or the package's graft for the task; None for a task that does without.
 
     Raises:
         UsageError: neither can do it.
@@ -177,6 +197,8 @@ def _default_model(task: str, names: list[str]) -> str:
     from graft.hub import shipped
     from graft.hub.wheels import ENCODER
 
+    if task in WITHOUT:
+        return None
     own = GRAFTS.get(task, "")
     if names or task in ("similarity", "embed") or shipped.find(own):
         return ENCODER if names or not own else own

@@ -81,6 +81,7 @@ class Task:
         python: the line of Python that asks `model`, likewise.
         wording: how its labels or scores are asked for in words (`graft.recipes.worded`); None: they cannot be.
         measures_before: whether the score before learning says something.
+        needs_model: false where it can be done without any model, less well.
     """
 
     name = ""
@@ -97,6 +98,7 @@ class Task:
     python = ""
     wording: Wording | None = None
     measures_before = False
+    needs_model = True
 
     def fits(self, kind: str | None) -> bool:
         """Whether a head of this kind does the task."""
