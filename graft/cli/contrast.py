@@ -61,6 +61,8 @@ def contrast(
     """Find the words that set two bodies of text apart."""
     if report is not None and not report.lower().endswith((".html", ".htm")):
         raise UsageError(f"--report {report}: the report is a web page; name it *.html")
+    if b is not None and "=" in b and not Path(b).exists():
+        raise UsageError(f"{b!r} stands where the second text file would; behind one table write --{b}")
     from graft.recipes.contrast import SIZE
     from graft.recipes.contrast import contrast as recipe
 

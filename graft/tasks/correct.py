@@ -6,6 +6,7 @@ most probable is P(sentence) x P(what is typed | what was meant), where most wor
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -81,7 +82,8 @@ class CorrectTask(Task):
                 "real words, mistyped as one another, are told apart by the sentence: --real-words needs a language "
                 "model, give --model"
             )
-        channel = _channel(str(options.get("words") or ENGLISH))
+        words = str(options.get("words") or ENGLISH)
+        channel = _channel(words, _state(words))
         found = [suspects_of(text, channel, most=CHOICES, real_words=real_words) for text in plain]
         if model is not None:
             return list(map(_answer, plain, found, correct.chosen(model, plain, found, progress)))
@@ -91,8 +93,15 @@ class CorrectTask(Task):
 
 
 @lru_cache(4)
-def _channel(words: str) -> Channel:
+def _channel(words: str, state: tuple[tuple[int, int], ...]) -> Channel:
+    """The channel of a list, made once as long as its files stay as they are."""
     return Channel(words_of(words))
+
+
+def _state(words: str) -> tuple[tuple[int, int], ...]:
+    """Time of change and size of the files that a list is named by."""
+    found = [os.stat(part.strip()) for part in (words, *words.split(",")) if os.path.isfile(part.strip())]
+    return tuple((one.st_mtime_ns, one.st_size) for one in found)
 
 
 def _answer(text: str, suspects: Sequence[Suspect], shares: Sequence[Sequence[float]]) -> Answer:

@@ -38,7 +38,7 @@ LOST, LOST_VOWEL, EXTRA, EXTRA_VOWEL = 5.5, 4.5, 6.0, 5.0
 FIRST = 2.0
 """More, where the edit touches the first letter: that one is seldom wrong."""
 
-SPLIT, JOINED, JOINED_COMMON = 6.0, 7.5, 2.5
+SPLIT, JOINED, JOINED_COMMON = 6.0, 9.0, 2.5
 """A word written as two; two as one; of which one is among the COMMON most frequent words."""
 
 COMMON = 100

@@ -60,7 +60,8 @@ def spans(text: str) -> list[tuple[int, int]]:
     for match in _WORD.finditer(text):
         while apart and apart[0][1] <= match.start():
             apart.pop(0)
-        if not apart or match.end() <= apart[0][0]:
+        number = not match[0][0].isalpha()  # such as ½
+        if not number and (not apart or match.end() <= apart[0][0]):
             found.append(match.span())
     return found
 

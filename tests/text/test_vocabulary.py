@@ -9,18 +9,18 @@ import pytest
 
 from graft.loading import load
 from graft.text import Frame, Tokenizer
-from graft.text.vocabulary import allowed_tokens, outside, unwritable
+from graft.text.vocabulary import POSSESSIVE, allowed_tokens, outside, unwritable
 from graft.text.word_list import WordList, find
 
-WORDS = WordList({"the": 9, "cat": 5, "sat": 4, "in": 3, "house": 2, "I": 2}, "six words")
+WORDS = WordList({"the": 9, "cat": 5, "was": 4, "in": 3, "house": 2, "I": 2}, "six words")
 
 
 def test_words_outside_a_list_with_their_places():
-    text = "The cat’s tail, I fear, sat\nin the house (in 2026)."
+    text = "The cat’s tail, I fear, was\nin the house (in 2026)."
     found = outside(text, WORDS)
     assert [one.word for one in found] == ["tail", "fear"]
     assert [text[one.start : one.end] for one in found] == ["tail", "fear"]
-    assert outside("The CAT sat.", WORDS) == []
+    assert outside("The CAT was.", WORDS) == []
 
 
 def folder_of(name: str, source: Path, folder: Path) -> Path:
@@ -38,12 +38,14 @@ def folder_of(name: str, source: Path, folder: Path) -> Path:
 def test_published_vocabularies_write_only_words_of_the_list(shared_data: Path, tmp_path: Path, name: str):
     tokenizer = Tokenizer.from_folder(folder_of(name, shared_data, tmp_path), Frame())
     allowed = allowed_tokens(tokenizer, WORDS)
-    ids = tokenizer.encode(["the cat sat in the house. The house, 12!"])[0].ids
+    ids = tokenizer.encode(["the cat was in the house. The house, 12!"])[0].ids
     inside = ids if name == "t5" else ids[1:]  # GPT-2's first word has no space before it
     assert allowed.issuperset(inside)
     for text in ("the tail", "a way", "the cathouse"):
         assert not allowed.issuperset(tokenizer.encode([text])[0].ids)
     for token in allowed:
+        if tokenizer.decode([token]) in POSSESSIVE:
+            continue
         written = tokenizer.decode([*ids, token])
         assert outside(written, WORDS) == outside(tokenizer.decode(ids), WORDS), repr(written)
     assert unwritable(tokenizer, WORDS, allowed) == []
