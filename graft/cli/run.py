@@ -121,29 +121,26 @@ def run(
 ) -> None:
     """Do a task on texts: one, a file of them, or standard input."""
     check_name("task", task, "tasks")
-    names = [name.strip() for word in labels or () for name in word.split(",")]
-    _check_options(task, names, template, other, choices)
+    names = _names(task, labels, template, other, choices)
     own = {"labels": names or None, "template": template, "n": n, "threshold": threshold, "stride": stride}
     own |= {"longest": longest, "words": words, "real_words": real_words or None}
     options = task_options(task, own, context) | {"overflow": overflow}
-    reference, chosen = model or _default_model(task, names), _columns(columns, column)
+    reference, watch = model or _default_model(task, names), watching(quiet)
     from graft.cli import answers, texts
 
-    watch = watching(quiet)
     reading = texts.Reading(
         watch=watch,
         task=task,
         other=other if context is None else read_context(context, text, encoding),
         choices=tuple(choice.strip() for choice in choices.split("|")) if choices is not None else (),
-        columns=chosen,
+        columns=_columns(columns, column),
         encoding=encoding,
         max_rejects=max_rejects,
         quotes=not no_quotes,
     )
     with answers.written(out, task, as_json, watch) as sink:
         found = texts.find(text, reading)
-        if model is None:
-            watch.note(f"model: {reference}, {_called(reference)}" if reference else WITHOUT[task])
+        _say_model(watch, task, model, reference)
         for items, given in _answered(task, found, reference, dtype, _visible(watch, found, out), options):
             sink.add(items, given, single=found.single)
 
@@ -163,8 +160,11 @@ def _answered(
             bar.advance(len(items))
 
 
-def _called(reference: str) -> str:
-    return "a graft of this package" if reference in GRAFTS.values() else "the default encoder"
+def _say_model(watch: Watch, task: str, given: str | None, reference: str | None) -> None:
+    """What is used where the user named no model."""
+    if given is None:
+        own = "a graft of this package" if reference in GRAFTS.values() else "the default encoder"
+        watch.note(f"model: {reference}, {own}" if reference else WITHOUT[task])
 
 
 def _visible(watch: Watch, found: Found, out: str | None) -> Watch:
@@ -173,6 +173,15 @@ def _visible(watch: Watch, found: Found, out: str | None) -> Watch:
 
     clear = found.total is not None and not found.single and (out or not sys.stdout.isatty())
     return watch if clear else Watch(quiet=True)
+
+
+def _names(
+    task: str, labels: list[str] | None, template: str | None, other: str | None, choices: str | None
+) -> list[str]:
+    """The labels to choose from, after a look at whether the options go together."""
+    names = [name.strip() for word in labels or () for name in word.split(",")]
+    _check_options(task, names, template, other, choices)
+    return names
 
 
 def _check_options(task: str, names: list[str], template: str | None, other: str | None, choices: str | None) -> None:

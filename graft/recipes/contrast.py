@@ -124,16 +124,21 @@ def contrast(
     reading = _Reading(column=column, encoding=encoding, max_rejects=max_rejects, quotes=quotes, watch=watch)
     (names, texts) = _sides(a, b, by, groups, reading)
     counts = [_counted(each, n) for each in texts]
-    for name, count in zip(names, counts, strict=True):
-        if not count:
-            raise DataError(f"{name}: there is no {'word' if n == 1 else f'row of {n} words'} in it")
+    _check(names, counts, n)
     shares, called = _prior(prior, counts, n, reading)
-    sides = [
-        Side(name=name, texts=len(each), words=sum(count.values()))
-        for name, each, count in zip(names, texts, counts, strict=True)
-    ]
+    sides = [Side(name=names[one], texts=len(texts[one]), words=sum(counts[one].values())) for one in (0, 1)]
     words = log_odds(counts[0], counts[1], shares, prior_size)
     return Contrast(sides=(sides[0], sides[1]), words=words, n=n, prior=called, prior_size=prior_size)
+
+
+def _check(names: Sequence[str], counts: Sequence[Counter[str]], n: int) -> None:
+    """Refuse sides without words, and two of a single one."""
+    what = "word" if n == 1 else f"row of {n} words"
+    for name, count in zip(names, counts, strict=True):
+        if not count:
+            raise DataError(f"{name}: there is no {what} in it")
+    if len(counts[0].keys() | counts[1].keys()) == 1:
+        raise DataError(f"{names[0]} and {names[1]} have one and the same {what}, {next(iter(counts[0]))!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,8 +30,7 @@ def run(
     """Do a task on texts.
 
     Args:
-        task: "classify", "pair", "choice", "similarity", "embed", "tag", "ask", "summarize", "translate" or
-            "correct".
+        task: one of those that `graft.tasks.names` lists, such as "classify", "ask" or "correct".
         texts: the texts; for pair and similarity pairs of texts; for ask pairs of a question and a text, for choice
             also questions alone; for tag also lists of words.
         model: a folder, a name, or a loaded model; "correct" does without one, by the frequency of words.

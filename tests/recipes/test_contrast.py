@@ -68,7 +68,7 @@ def test_priors(tmp_path: Path):
 
 def test_groups_other_than_two_are_refused(tmp_path: Path):
     table = tmp_path / "rows.csv"
-    table.write_text("text,label\n" + "\n".join(f"word,{name}" for name in "xyzxyz"))
+    table.write_text("text,label\n" + "\n".join(f"a word,{name}" for name in "xyzxyz"))
     with pytest.raises(DataError, match=r"'label' has 3 groups, two are compared: 'x' \(2\), .* --groups A,B"):
         graft.contrast(table, by="label")
     assert graft.contrast(table, by="label", groups=["x", "z"]).sides[1].texts == 2
@@ -76,7 +76,7 @@ def test_groups_other_than_two_are_refused(tmp_path: Path):
         graft.contrast(table, by="label", groups=["x", "w"])
     with pytest.raises(UsageError, match="two different ones"):
         graft.contrast(table, by="label", groups=["x", "x"])
-    table.write_text("text,label\na,x\nb,x\n")
+    table.write_text("text,label\na b,x\nb,x\n")
     with pytest.raises(DataError, match="has 1 group, two are compared"):
         graft.contrast(table, by="label")
 
@@ -100,6 +100,7 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path):
         ((table,), {"by": "label", "column": "txt"}, "no column 'txt'; name one with --column"),
         ((table,), {"by": "label"}, "line 3: 'text' is empty or not text"),
         ((["1 2 3"], B), {}, "A: there is no word in it"),
+        ((["same"], ["same same"]), {}, "A and B have one and the same word, 'same'"),
         ((["one. word."], B), {"n": 2}, "A: there is no row of 2 words in it"),
         ((tmp_path / "none.txt", lines), {}, "none.txt"),
     ):
