@@ -1,8 +1,9 @@
 """How words get mistyped: the channel of a spelling corrector, P(typed | word), and what may be behind a slip.
 
 A slip is a chain of edits, each with a probability of its own (Kernighan, Church & Gale 1990; Brill & Moore 2000 for
-edits of several letters). Their costs, -log P, were set by hand and looked at on the first of Norvig's two test lists
-alone. The cheapest chain is found for all words of the list at once, a column of numbers for each pair of places.
+edits of several letters). Their costs, -log P, were set by hand, by looking at mistakes on the first of Norvig's two
+lists of misspellings (docs/correct.md). The cheapest chain is found for all words of the list at once, a column of
+numbers for each pair of places.
 """
 
 from __future__ import annotations
@@ -82,6 +83,9 @@ SIMILAR = ("ck", "cs", "sz", "td", "bp", "vf", "gj", "mn", "qk", "vw", "iy", "lr
 LONGEST = 24
 """Longer words of a list are not offered."""
 
+APART = 3
+"""Words that are more letters longer or shorter than what is typed are not offered."""
+
 FAR = 17.0
 """Words whose cheapest chain costs more are not offered."""
 
@@ -113,6 +117,8 @@ class Channel:
             most: how many at most.
         """
         plain = key(typed)
+        if len(plain) > LONGEST + APART:
+            return ()
         code = np.array([self._codes.get(letter, 0) for letter in plain], dtype=np.uint8)
         near = self._near(code)
         cost_N = _costs(self._matrix[near], self._lengths[near], code, plain, self._tables)
@@ -124,7 +130,7 @@ class Channel:
     def splits(self, typed: str) -> Iterator[tuple[str, float]]:
         """Two words of the list that may have been written as one."""
         plain = key(typed)
-        for place in range(1, len(plain)):
+        for place in range(1, len(plain) if len(plain) <= 2 * LONGEST else 0):
             left, right = plain[:place], plain[place:]
             if left in self.words and right in self.words and "'" not in right:
                 cost = JOINED_COMMON if {left, right} & self._common else JOINED
@@ -154,7 +160,7 @@ class Channel:
         """The words of about the same length that share most letters."""
         most = 4 if len(code) < 9 else 5
         bag = np.bincount(code, minlength=len(self._letters)).astype(np.int8)[1:]
-        alike = np.abs(self._lengths - len(code)) <= 3
+        alike = np.abs(self._lengths - len(code)) <= APART
         places = np.flatnonzero(alike)
         apart = np.abs(self._bags[places] - bag).sum(1, dtype=np.int16) + np.count_nonzero(code == 0)
         return places[apart <= most]

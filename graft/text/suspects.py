@@ -103,7 +103,7 @@ def _unlisted(text: str, start: int, end: int, channel: Channel, most: int, agai
     """A word the list lacks: words of the list, two of them written as one, or the word itself."""
     typed = text[start:end]
     stem, rest = (typed[:-2], typed[-2:]) if key(typed).endswith("'s") else (typed, "")
-    inside = stem[:1].isupper() and not stem.isupper() and not _BEGINS.search(text, 0, start)
+    inside = stem[:1].isupper() and not stem.isupper() and not _BEGINS.search(text, max(0, start - 8), start)
     edited = [(meant, log) for meant, log in channel.candidates(stem)] + [*channel.splits(stem)]
     scored = []
     for meant, log in edited:

@@ -29,7 +29,9 @@ MISSING = 1e-6
 """The share of all words that one without a count is taken to be, where others have counts."""
 
 _ENDINGS = "com|org|net|edu|gov|io|de|uk|txt|md|py|csv|json|html|pdf|docx?|png|jpe?g"
-_APART = re.compile(rf"(?:https?://|www\.)\S+|\S+@\S+\.\w+|[@#]\w+|\b[\w-]+\.(?:{_ENDINGS})\b")
+_APART = re.compile(
+    rf"(?:https?://|www\.)\S+|(?<!\S)[^\s@]{{1,64}}@[^\s@]{{1,255}}\.\w+|[@#]\w+|\b[\w-]{{1,64}}\.(?:{_ENDINGS})\b"
+)
 """What is no word: addresses of pages and people, handles, tags, names of files."""
 
 _LETTER = "[^\\W\\d_][\u0300-\u036f]*"

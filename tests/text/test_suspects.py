@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import cache
 
 import pytest
@@ -90,3 +91,10 @@ def test_the_changed_text():
     found = find(text, channel())
     assert changed(text, found, [1, 0]) == f"{found[0].choices[1]} cat, teh end"
     assert changed(text, [], []) == text
+
+
+@pytest.mark.parametrize("text", ["a" * 200_000, "a-" * 100_000, "Ab " * 50_000, "a@" * 100_000, "x'" * 5_000 + "1"])
+def test_strange_texts_take_no_longer_than_others(text: str):
+    start = time.process_time()
+    find(text, channel())
+    assert time.process_time() - start < 30
