@@ -20,8 +20,9 @@ REAL_WORD_FAR = 10.0
 COMMON = 0.01
 """How often a word with a capital inside a sentence is one that is spelled without, against what the list says."""
 
-AGAIN = math.log(5.0)
-"""Each time more that a text has the same unlisted word, it is so much likelier meant: slips seldom repeat."""
+AGAIN, MOST_AGAIN = math.log(5.0), 2
+"""Each time more that a text has the same unlisted word it is so much likelier meant; so often at most, for there are
+slips that a writer makes every time."""
 
 _BEGINS = re.compile(r"(?:^|[.!?:\n]|[“\"‘'(*•-])[\s“\"‘'(*]*$")
 
@@ -66,7 +67,7 @@ def find(text: str, channel: Channel, *, most: int = 8, real_words: bool = False
         if (found and start < found[-1].end) or _left_alone(typed, shouted):
             continue
         if not channel.words.knows(typed):
-            one = _unlisted(text, start, end, channel, most, AGAIN * (times[key(typed)] - 1))
+            one = _unlisted(text, start, end, channel, most, AGAIN * min(times[key(typed)] - 1, MOST_AGAIN))
             found.append(_joined(text, words, number, one, found, channel))
         elif real_words and (choices := _confusable(typed, channel, most)):
             found.append(_suspect(start, end, typed, math.log1p(-CONFUSED), _listed_log(typed, channel), choices, True))

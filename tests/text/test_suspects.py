@@ -61,6 +61,7 @@ def test_a_word_that_comes_again_is_rather_meant():
     assert len(thrice) == 3
     own = [one.channel[0] + one.language[0] for one in (once, thrice[0])]
     assert own[1] > own[0] + 2
+    assert best("they recieve it. " * 40) == [("recieve", "receive")] * 40
 
 
 def test_words_of_the_list_are_suspects_only_where_asked():
