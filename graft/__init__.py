@@ -21,13 +21,25 @@ _HOMES = {
     "Classifier": "graft.estimators",
     "GraftError": "graft.errors",
     "Model": "graft.grafted",
+    "contrast": "graft.recipes.contrast",
     "evaluate": "graft.recipes.evaluate",
     "finetune": "graft.recipes.finetune",
     "load": "graft.loading",
     "run": "graft.recipes.run",
 }
 
-__all__ = ["Answer", "Classifier", "GraftError", "Model", "__version__", "evaluate", "finetune", "load", "run"]
+__all__ = [
+    "Answer",
+    "Classifier",
+    "GraftError",
+    "Model",
+    "__version__",
+    "contrast",
+    "evaluate",
+    "finetune",
+    "load",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ import pytest
 
 import graft
 
-NAMES = ("evaluate", "finetune", "load", "run")
+NAMES = ("contrast", "evaluate", "finetune", "load", "run")
 BEFORE = {
     "nothing": "",
     "the sub-package of the same name": "import graft.evaluate.metrics",

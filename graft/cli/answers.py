@@ -6,11 +6,11 @@ import contextlib
 import csv
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from graft.cli import asked, scored
+from graft.cli import asked, corrected, scored
 from graft.cli.output import as_json as json_line
 from graft.cli.output import bar, one_line, shortened, write, write_columns, write_json
 from graft.errors import ModelError, UsageError, nearest
@@ -86,8 +86,9 @@ class Plain(Json):
         if answer.entities is not None:
             _show_entities(joined(item), answer.entities, single)
             return
-        if single and answer.no_answer is not None:
-            asked.show(str(item.text[1]), answer)
+        show = _in_its_text(item, answer) if single else None
+        if show is not None:
+            show()
             return
         if answer.log_probability is not None or answer.insert is not None:
             scored.show(joined(item), answer, single=single)
@@ -111,6 +112,13 @@ def _show_entities(text: str, entities: Sequence[Entity], single: bool) -> None:
     write(one_line(line) if single else shortened(line))
     if single:
         write_columns([[one_line(one.text), one.label, f"{one.score:.3f}"] for one in entities])
+
+
+def _in_its_text(item: Item, answer: Answer) -> Callable[[], None] | None:
+    """How an answer that stands in its text is shown; None for others."""
+    if answer.corrections is not None:
+        return lambda: corrected.show(joined(item), answer)
+    return (lambda: asked.show(str(item.text[1]), answer)) if answer.no_answer is not None else None
 
 
 class Lines(Sink):
@@ -138,9 +146,8 @@ class Cells(Lines):
         row = {**about(item), **fields(answer)}
         for name in ("probabilities", "tagged", *(() if "insert" in row else ("alternatives",))):
             row.pop(name, None)
-        for name in ("entities", "pieces", "alternatives"):
-            if name in row:
-                row[name] = json_line(row[name])
+        for name in {"entities", "pieces", "alternatives", "corrections"} & set(row):
+            row[name] = json_line(row[name])
         if "labels" in row:
             row["labels"] = "|".join(row["labels"])
         if self.writer is None:

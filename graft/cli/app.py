@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from graft.cli import convert, doctor, evaluate, finetune, models, run, show
+from graft.cli import contrast, convert, doctor, evaluate, finetune, models, run, show
 from graft.cli.options import Verb
 from graft.cli.output import write
 from graft.version import __version__
@@ -21,6 +21,7 @@ VERBS = (
     run.run,
     finetune.finetune,
     evaluate.evaluate,
+    contrast.contrast,
     models.pull,
     models.models,
     convert.convert,

@@ -16,6 +16,7 @@ OWN = {
     "classify": ("labels", "template"),
     "complete": ("n",),
     "score": ("context", "per", "compare", "stride", "within_word"),
+    "correct": ("words", "real_words"),
     "summarize": ("longest",),
     "translate": ("longest",),
 }

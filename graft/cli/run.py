@@ -24,12 +24,15 @@ from graft.cli.options import (
 from graft.errors import UsageError
 
 if TYPE_CHECKING:
+    from graft.cli.answers import Sink
     from graft.cli.each import Each
     from graft.cli.texts import Found, Item
     from graft.heads import Answer
     from graft.recipes.watch import Watch
 
-TASKS = "classify, pair, choice, similarity, embed, tag, ask, summarize, translate, score, complete or language."
+TASKS = (
+    "classify, pair, choice, similarity, embed, tag, ask, summarize, translate, score, complete, correct or language."
+)
 TaskName = Annotated[str, Argument(metavar="TASK", help=TASKS)]
 Given = Annotated[
     str | None,
@@ -71,12 +74,29 @@ Compare = Annotated[bool, Option("--compare", help="For score: rank the texts, t
 WithinWord = Annotated[
     bool, Option("--within-word", help="For score with mask heads: hide the rest of a word with each of its pieces.")
 ]
+Words = Annotated[
+    str | None,
+    Option(
+        metavar="LIST",
+        help="For correct: english (the package's list), a number of its most frequent words, a file with a word on "
+        "each line, with its count or without, or several of these with commas between; default: english.",
+    ),
+]
+RealWords = Annotated[
+    bool, Option("--real-words", help="For correct: words of the list may be mistyped for one another; needs --model.")
+]
 Column = Annotated[str | None, Option(metavar="NAME", help="The column of the file that holds the texts.")]
 Out = Annotated[str | None, Option(metavar="FILE", help="Write the answers to a .jsonl, .csv or .tsv file.")]
 
 
 GRAFTS = {"pair": "entailment", "tag": "ner", "ask": "ask"}
 """The package's own models for tasks where the user names none."""
+
+WITHOUT = {
+    "correct": "no model: how frequent words are decides, not the sentence; give --model, one that tells the next word "
+    "(GPT-2) or fills masks (BERT)"
+}
+"""What is done by a task that was given no model and has none of its own."""
 
 OTHERWISE = {
     "classify": ", or --labels a,b,c to choose from these names without training",
@@ -105,6 +125,8 @@ def run(
     per: Per = None,
     compare: Compare = False,
     within_word: WithinWord = False,
+    words: Words = None,
+    real_words: RealWords = False,
     column: Column = None,
     columns: Columns = None,
     encoding: Encoding = None,
@@ -118,27 +140,30 @@ def run(
 ) -> None:
     """Do a task on texts: one, a file of them, or standard input."""
     check_name("task", task, "tasks")
-    names = [name.strip() for word in labels or () for name in word.split(",")]
-    _check_options(task, names, template, other, choices)
-    own = {"labels": names or None, "template": template, "n": n, "threshold": threshold, "stride": stride, "per": per}
-    own |= {"longest": longest, "compare": compare or None, "within_word": within_word or None}
+    own: dict[str, Any] = {"labels": _names(task, labels, template, other, choices) or None, "template": template}
+    own |= {"n": n, "stride": stride, "threshold": threshold, "longest": longest, "per": per, "words": words}
+    own |= {"compare": compare or None, "within_word": within_word or None, "real_words": real_words or None}
     options = task_options(task, own, context) | {"overflow": overflow}
-    reference, chosen = model or _default_model(task, names), _columns(columns, column)
-    watch, before = watching(quiet), None if context is None else read_context(context, text, encoding)
+    reference, watch = model or _default_model(task, "labels" in options), watching(quiet)
+    reading: dict[str, Any] = {"watch": watch, "task": task, "columns": _columns(columns, column)}
+    reading |= {"encoding": encoding, "choices": choices, "max_rejects": max_rejects, "quotes": not no_quotes}
+    before = None if context is None else read_context(context, text, encoding)
     from graft.cli import answers
 
     with answers.written(out, task, as_json, watch) as sink:
-        reading: dict[str, Any] = {"watch": watch, "task": task, "columns": chosen, "encoding": encoding}
-        reading |= {"choices": choices, "max_rejects": max_rejects, "quotes": not no_quotes}
         found = _found(text, other, before, reading, options)
-        if model is None:
-            watch.note(f"model: {reference}, {_called(reference)}")
+        _say_model(watch, task, model, reference)
         each = _each(task, found.single, reference, dtype, watch, options)
-        with _visible(watch, found, out).bar(task, found.total or 0, "texts") as bar:
-            for chunk in found.chunks:
-                sink.add(*each(chunk), single=found.single)
-                bar.advance(len(chunk))
+        _answer(each, found, sink, _visible(watch, found, out))
     each.close()
+
+
+def _answer(each: Each, found: Found, sink: Sink, watch: Watch) -> None:
+    """Every text, chunk after chunk."""
+    with watch.bar(each.task, found.total or 0, "texts") as bar:
+        for chunk in found.chunks:
+            sink.add(*each(chunk), single=found.single)
+            bar.advance(len(chunk))
 
 
 def _found(
@@ -157,13 +182,13 @@ def _found(
     return texts.together(found, other) if options.get("compare") else found
 
 
-def _each(task: str, single: bool, reference: str, dtype: str, watch: Watch, options: dict[str, Any]) -> Each:
+def _each(task: str, single: bool, reference: str | None, dtype: str, watch: Watch, options: dict[str, Any]) -> Each:
     """Load the model once, to answer chunk after chunk."""
     from graft.cli.each import Each
     from graft.loading import load
     from graft.recipes.run import run as recipe
 
-    opened = load(reference, dtype=dtype)
+    opened = load(reference, dtype=dtype) if reference else None
 
     def answer(items: list[Item]) -> list[Answer]:
         own: dict[str, Any] = {"choices": [item.choices for item in items]} if task == "choice" else {}
@@ -172,8 +197,11 @@ def _each(task: str, single: bool, reference: str, dtype: str, watch: Watch, opt
     return Each(answer, task, single, watch)
 
 
-def _called(reference: str) -> str:
-    return "a graft of this package" if reference in GRAFTS.values() else "the default encoder"
+def _say_model(watch: Watch, task: str, given: str | None, reference: str | None) -> None:
+    """What is used where the user named no model."""
+    if given is None:
+        own = "a graft of this package" if reference in GRAFTS.values() else "the default encoder"
+        watch.note(f"model: {reference}, {own}" if reference else WITHOUT[task])
 
 
 def _visible(watch: Watch, found: Found, out: str | None) -> Watch:
@@ -182,6 +210,15 @@ def _visible(watch: Watch, found: Found, out: str | None) -> Watch:
 
     clear = found.total is not None and not found.single and (out or not sys.stdout.isatty())
     return watch if clear else Watch(quiet=True)
+
+
+def _names(
+    task: str, labels: list[str] | None, template: str | None, other: str | None, choices: str | None
+) -> list[str]:
+    """The labels to choose from, after a look at whether the options go together."""
+    names = [name.strip() for word in labels or () for name in word.split(",")]
+    _check_options(task, names, template, other, choices)
+    return names
 
 
 def _check_options(task: str, names: list[str], template: str | None, other: str | None, choices: str | None) -> None:
@@ -193,12 +230,13 @@ def _check_options(task: str, names: list[str], template: str | None, other: str
         raise UsageError("--template goes with --labels, the names to choose from")
     if other is not None and task == "ask":
         raise UsageError("ask reads a question with a text: give --context TEXT|FILE instead of --with")
-    if other is not None and (names or task in ("embed", "choice", "tag", "summarize", "translate", "complete")):
+    alone = ("embed", "choice", "tag", "summarize", "translate", "complete", "correct")
+    if other is not None and (names or task in alone):
         raise UsageError(f"--with is for tasks on two texts; {'--labels' if names else task} reads one at a time")
 
 
-def _default_model(task: str, names: list[str]) -> str:
-    """The encoder as it is, or the package's graft for the task.
+def _default_model(task: str, names: bool) -> str | None:
+    """The encoder as it is, or the package's graft for the task; None for a task that does without.
 
     Raises:
         UsageError: neither can do it.
@@ -206,6 +244,8 @@ def _default_model(task: str, names: list[str]) -> str:
     from graft.hub import shipped
     from graft.hub.wheels import ENCODER
 
+    if task in WITHOUT:
+        return None
     own = GRAFTS.get(task, "")
     if names or task in ("similarity", "embed") or shipped.find(own):
         return ENCODER if names or not own else own

@@ -1,6 +1,6 @@
 """Heads: what turns hidden states into answers. A head is grafted onto any backbone."""
 
-from graft.heads.answers import Answer, Entity, Piece, Word
+from graft.heads.answers import Answer, Correction, Entity, Piece, Word
 from graft.heads.beam import Beam, Spans
 from graft.heads.build import HEADS, check_shapes, initialize, make
 from graft.heads.head import Head
@@ -13,6 +13,7 @@ __all__ = [
     "Beam",
     "Choose",
     "Classify",
+    "Correction",
     "Embed",
     "Entity",
     "FillMask",

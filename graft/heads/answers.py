@@ -67,6 +67,27 @@ class Piece:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Correction:
+    """A stretch of a text that may be mistyped, and what takes its place.
+
+    Attributes:
+        start: its first character in the text as given.
+        end: the character after its last.
+        text: as it stands there.
+        replacement: what was meant; the same where it is left as it is.
+        probability: of the replacement.
+        candidates: the probability of everything that may have been meant, the most probable first.
+    """
+
+    start: int
+    end: int
+    text: str
+    replacement: str
+    probability: float
+    candidates: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """What a model says about one input. Fields that do not apply are None.
 
@@ -80,6 +101,7 @@ class Answer:
         text: what the model wrote; or a stretch of the text asked about, "" where it holds no answer.
         entities: what a tagger marks, in the order of the text.
         tagged: every word with its tag.
+        corrections: words that were changed, or that are in no list and were left, in the order of the text.
         start: its first character there.
         end: the character after its last.
         no_answer: the probability that the text holds no answer.
@@ -110,6 +132,7 @@ class Answer:
     text: str | None = None
     entities: tuple[Entity, ...] | None = None
     tagged: tuple[Word, ...] | None = None
+    corrections: tuple[Correction, ...] | None = None
     start: int | None = None
     end: int | None = None
     no_answer: float | None = None
@@ -132,7 +155,7 @@ class Answer:
     def as_dict(self) -> dict[str, Any]:
         """The fields that apply, ready for JSON; a place in a text that has no answer is null."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        for name in ("entities", "tagged", "pieces"):
+        for name in ("entities", "tagged", "pieces", "corrections"):
             fields[name] = None if fields[name] is None else [asdict(one) for one in fields[name]]
         if self.alternatives is not None:
             fields["alternatives"] = [_part(one) for one in self.alternatives]

@@ -14,13 +14,14 @@ from graft.loading import load
 from graft.recipes.overflow import overflowing
 from graft.recipes.watch import Watch
 from graft.sealed import Text
+from graft.tasks import Task
 
 
 def run(
     task: str,
     texts: Sequence[Text | list[str]],
     *,
-    model: str | Path | Model,
+    model: str | Path | Model | None = None,
     dtype: str = "auto",
     overflow: str | None = None,
     watch: Watch | None = None,
@@ -29,11 +30,10 @@ def run(
     """Do a task on texts.
 
     Args:
-        task: "classify", "pair", "choice", "similarity", "embed", "tag", "ask", "summarize", "translate", "score"
-            or "complete".
+        task: one of those that `graft.tasks.names` lists, such as "classify", "ask" or "correct".
         texts: the texts; for pair and similarity pairs of texts; for ask pairs of a question and a text, for choice
             also questions alone; for tag also lists of words.
-        model: a folder, a name, or a loaded model.
+        model: a folder, a name, or a loaded model; "correct" does without one, by the frequency of words.
         dtype: what to compute in.
         overflow: what happens to texts longer than the model: "truncate", "head_tail", "window" or "error"; None: what
             the model says.
@@ -41,8 +41,8 @@ def run(
         **options: the task's own; for classify `labels`, names to choose from with a model that has none of its own
             (zero-shot), and `template`, the sentence a name is put into for that; for choice `choices`, what to choose
             from: the same for all questions, or a list of them for each; for ask `n`, `threshold`, `stride` and
-            `longest` (see graft.tasks.ask.Rules); for tasks that write text `longest`; for score `context`, `per`,
-            `compare`, `stride` and `within_word` (see graft.tasks.score); for complete `n`.
+            `longest` (see graft.tasks.ask.Rules); for the others what their files in graft/tasks say of `answer`: for
+            tasks that write `longest`, for complete `n`, for correct `words` and `real_words`, for score `per`, ....
 
     Returns:
         One answer for each text, in order.
@@ -56,6 +56,8 @@ def run(
     for name in options:
         if name not in job.options:
             raise UsageError(f"{task} has no option {name!r}: {nearest(name, job.options) if job.options else 'none'}")
+    if model is None:
+        return _without(job, texts, watch, overflow, options)
     opened = model if isinstance(model, Model) else load(model, dtype=dtype)
     if opened.settings.prompt:
         from graft.recipes.worded import in_words  # what training needs is not waited for otherwise
@@ -65,3 +67,18 @@ def run(
             raise UsageError(f"{opened.folder}: this model has labels of its own; leave {', '.join(options)} out")
     with watch.bar(task, len(texts)) as bar, overflowing(opened, job, overflow):
         return job.answer(opened, texts, bar.advance, **options)  # type: ignore[arg-type]
+
+
+def _without(
+    job: Task, texts: Sequence[Text | list[str]], watch: Watch, overflow: str | None, options: dict[str, Any]
+) -> list[Answer]:
+    """Do a task without any model.
+
+    Raises:
+        UsageError: it takes one.
+    """
+    if job.needs_model or overflow is not None:
+        what = f"{job.name} takes one" if job.needs_model else "overflow is about texts longer than a model"
+        raise UsageError(f"no model is given, and {what}: name it, as in model='my-model'")
+    with watch.bar(job.name, len(texts)) as bar:
+        return job.answer(None, texts, bar.advance, **options)  # type: ignore[arg-type]

@@ -83,6 +83,7 @@ class Task:
         learned: whether models are adapted to it; else it is done with models as they are.
         whole_text: a .txt file is one document; else blank lines part its documents.
         measures_before: whether the score before learning says something.
+        needs_model: false where it can be done without any model, less well.
     """
 
     name = ""
@@ -101,6 +102,7 @@ class Task:
     learned = True
     whole_text = False
     measures_before = False
+    needs_model = True
 
     def fits(self, kind: str | None) -> bool:
         """Whether a head of this kind does the task."""

@@ -12,7 +12,7 @@ from graft.cli.app import VERBS
 from graft.cli.finetune import default_out
 from graft.version import __version__
 
-NAMES = ["run", "finetune", "evaluate", "pull", "models", "convert", "show", "doctor"]
+NAMES = ["run", "finetune", "evaluate", "contrast", "pull", "models", "convert", "show", "doctor"]
 Run = Callable[..., Any]
 
 
