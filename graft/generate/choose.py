@@ -27,11 +27,11 @@ Top = tuple[tuple[int, float], ...]
 BLOCK = 256
 """Probabilities are summed up in blocks of this many, so that finding the drawn token needs few sums in a row."""
 
+HEAVY = (1e-3,)
+"""Tokens this heavy beside the heaviest are tried as the nucleus, before all that may belong to it."""
+
 COLUMN = 64
 """The most logits one maximum stands for, where the highest of all are looked for."""
-
-NUCLEI = (128, 1024, 8192)
-"""So many of the most probable tokens are tried as the nucleus, before all are sorted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,61 +192,65 @@ def draw(row_V: Row, sampling: Sampling, chance: float) -> int:
     ids, weights = kept(row_V, sampling)
     if ids is not None:
         return int(ids[_place(weights, chance * float(weights.sum()))])
-    whole = len(weights) // BLOCK * BLOCK
-    sums = [*weights[:whole].reshape(-1, BLOCK).sum(-1, dtype=np.float64), weights[whole:].sum(dtype=np.float64)]
+    sums = _sums(weights)
     ends = np.cumsum(sums)
-    block = _place(np.array(sums), float(chance * ends[-1]))
-    before = float(ends[block - 1]) if block else 0.0
+    at = chance * float(ends[-1])
+    block = _place(sums, at)
     start = block * BLOCK
-    return start + _place(weights[start : start + BLOCK], float(chance * ends[-1]) - before)
+    return start + _place(weights[start : start + BLOCK], at - float(ends[block] - sums[block]))
+
+
+def _sums(weights: Weights) -> Weights:
+    """What blocks of weights add up to; a matrix product is the fastest way to many sums."""
+    whole = len(weights) // BLOCK * BLOCK
+    sums = weights[:whole].reshape(-1, BLOCK) @ np.ones(BLOCK, dtype=weights.dtype)
+    return np.append(sums, weights[whole:].sum()).astype(np.float64)
 
 
 def _place(weights: Weights, at: float) -> int:
     """Where a running sum of weights passes a number; never at a weight of zero, whatever rounding does."""
-    found = int(np.searchsorted(np.cumsum(weights, dtype=np.float64), at, side="right"))
+    found = int(np.cumsum(weights, dtype=np.float64).searchsorted(at, side="right"))
     return found if found < len(weights) and weights[found] > 0 else int(weights.argmax())
 
 
 def kept(row_V: Row, sampling: Sampling) -> tuple[Ids | None, Weights]:
     """The tokens that may be drawn and their weights, the heaviest 1; None for all tokens in their own order."""
+    peak = row_V.max()
     ids: Ids | None = None
-    total = None
     if sampling.top_k:
         ids = highest(row_V, sampling.top_k)
-    elif sampling.top_p < 1:
-        ids, total = _nucleus(row_V, sampling)
-    elif sampling.min_p:
-        ids = np.flatnonzero(row_V >= row_V.max() + sampling.temperature * math.log(sampling.min_p) - 1e-3)
-    if ids is None:
-        return None, _weights(row_V, row_V.max(), sampling.temperature)
-    weights = _weights(row_V[ids].astype(np.float64), float(row_V.max()), sampling.temperature)
+    elif sampling.min_p and sampling.top_p == 1:
+        ids = np.flatnonzero(row_V >= peak + sampling.temperature * math.log(sampling.min_p) - 1e-3)
+    weights = _weights(row_V if ids is None else row_V[ids], peak, sampling.temperature)
     if sampling.top_p < 1:
-        before = np.cumsum(weights) - weights
-        chosen = before < sampling.top_p * (float(weights.sum()) if total is None else total)
-        ids, weights = ids[chosen], weights[chosen]
+        chosen = np.flatnonzero(weights >= _lightest(weights, sampling.top_p))
+        ids, weights = chosen if ids is None else ids[chosen], weights[chosen]
     if sampling.min_p:
-        chosen = weights >= sampling.min_p
+        assert ids is not None
+        chosen = np.flatnonzero(weights >= sampling.min_p)
         ids, weights = ids[chosen], weights[chosen]
     return ids, weights
 
 
+def _lightest(weights: Weights, share: float) -> float:
+    """The least weight among the heaviest that together have a share of the whole, at least."""
+    total = float(_sums(weights).sum())
+    # What is lighter than the last bound adds up to less than what may be left out. Few have to be sorted.
+    for bound in (*HEAVY, (1 - share) * total / len(weights)):
+        heavy = weights[weights >= bound]
+        if float(heavy.sum()) >= share * total:
+            break
+    heavy = np.sort(heavy)[::-1]
+    before = np.cumsum(heavy, dtype=np.float64) - heavy
+    return float(heavy[max(int(before.searchsorted(share * total)) - 1, 0)])
+
+
 def _weights(logits: Weights, peak: Any, temperature: float) -> Weights:
-    with np.errstate(over="ignore"):
-        found = logits - peak
-        found /= temperature
-        return np.exp(found, out=found)  # type: ignore[no-any-return]
-
-
-def _nucleus(row_V: Row, sampling: Sampling) -> tuple[Ids, float]:
-    """The most probable tokens, at least as many as make up top_p, and the weight of all tokens."""
-    weights = _weights(row_V, row_V.max(), sampling.temperature)
-    total = float(weights.sum(dtype=np.float64))
-    for most in NUCLEI:
-        if most < len(row_V):
-            ids = highest(row_V, most)
-            if float(weights[ids].sum(dtype=np.float64)) > sampling.top_p * total:
-                return ids, total
-    return highest(row_V, len(row_V)), total
+    found = logits - peak
+    if temperature != 1:
+        with np.errstate(over="ignore"):
+            found /= temperature
+    return np.exp(found, out=found)  # type: ignore[no-any-return]
 
 
 def highest(row_V: Row, most: int) -> Ids:
@@ -257,11 +261,14 @@ def highest(row_V: Row, most: int) -> Ids:
     """
     size, most = len(row_V), min(most, len(row_V))
     deep = min(COLUMN, size // (4 * most))
-    ids: Ids = np.arange(size)
+    ids: Ids
     if deep > 1:
         columns = size // deep
         peaks = row_V[: deep * columns].reshape(deep, columns).max(0)
-        ids = np.flatnonzero(row_V >= np.partition(peaks, columns - most)[columns - most])
+        peaks.partition(columns - most)
+        ids = np.flatnonzero(row_V >= peaks[columns - most])
+    else:
+        ids = np.arange(size)
     found = row_V[ids]
     if most < len(ids):
         chosen = found >= np.partition(found, len(ids) - most)[len(ids) - most]
