@@ -33,7 +33,10 @@ TOKENS = 512
 """Tokens of a step: longer prompts are read over several, so that other texts flow on."""
 
 LEAST = 16
-"""Tokens of prompts that a step reads in any case; and those that a text waits for another to compute."""
+"""Tokens of prompts that a step reads in any case."""
+
+WORTH = 4
+"""So many tokens that another text is about to compute are worth waiting for."""
 
 REASONS = {
     "error": "the model gave logits that are not numbers",
@@ -211,9 +214,8 @@ class Engine:
         """Whether a live text is about to compute much of what this one begins with."""
         if sample.source or sample.scores_prompt:
             return False
-        slots = self.feed.slots
-        coming = slots.coming(sample.ids)
-        return coming >= LEAST and coming - slots.shared(sample.ids)[1] >= LEAST
+        coming = self.feed.slots.coming(sample.ids)
+        return coming >= WORTH and coming - self.feed.slots.shared(sample.ids)[1] >= WORTH
 
     def _remember(self, samples: Sequence[Sample]) -> None:
         """Let the encoder read; where that fails, each source alone."""
