@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from itertools import accumulate, islice
 
 import torch
 from torch import Tensor
 
 from graft.errors import GraftError, ModelError, UsageError
-from graft.generate.cache import StaticCache
 from graft.generate.choose import Choice, Chooser
-from graft.generate.feed import FastDecoder, Feed
+from graft.generate.feed import Feed, MakeFast
 from graft.generate.lookup import Lookup
 from graft.generate.prompts import check, ends, prompt_ids, scored
 from graft.generate.request import Completion, Request, Row, Sample, Scored, Token
@@ -33,7 +32,10 @@ TOKENS = 512
 """Tokens of a step: longer prompts are read over several, so that other texts flow on."""
 
 LEAST = 16
-"""Tokens of prompts that a step reads in any case; and those that a text waits for another to compute."""
+"""Tokens of prompts that a step reads in any case."""
+
+WORTH = 4
+"""So many tokens that another text is about to compute are worth waiting for."""
 
 REASONS = {
     "error": "the model gave logits that are not numbers",
@@ -65,7 +67,7 @@ class Engine:
         length: int | None = None,
         tokens: int = TOKENS,
         end: Collection[int] | None = None,
-        fast: Callable[[Model, StaticCache], FastDecoder] | None = None,
+        fast: MakeFast | None = None,
     ) -> None:
         """Make an engine; its cache is allocated once and never grows.
 
@@ -75,7 +77,7 @@ class Engine:
             length: tokens a text may have, prompt included; None takes the model's positions, at most LONGEST.
             tokens: most tokens of a step, as long as every live text gets its own.
             end: tokens that end a text; None asks the model's folder.
-            fast: makes what runs the steps that give each live text one token.
+            fast: makes what runs the steps that give each live text one token (see `graft.generate.feed`).
 
         Raises:
             ModelError: the model's head does not predict the next token.
@@ -211,9 +213,8 @@ class Engine:
         """Whether a live text is about to compute much of what this one begins with."""
         if sample.source or sample.scores_prompt:
             return False
-        slots = self.feed.slots
-        coming = slots.coming(sample.ids)
-        return coming >= LEAST and coming - slots.shared(sample.ids)[1] >= LEAST
+        coming = self.feed.slots.coming(sample.ids)
+        return coming >= WORTH and coming - self.feed.slots.shared(sample.ids)[1] >= WORTH
 
     def _remember(self, samples: Sequence[Sample]) -> None:
         """Let the encoder read; where that fails, each source alone."""

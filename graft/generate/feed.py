@@ -21,6 +21,8 @@ FastDecoder = Callable[[Tensor, Tensor], Tensor]
 """ids_B, position_B -> logits_BV: row b is the text in slot b, its one new token and that token's place. It writes keys
 and values into the cache, and may write to the last place of any idle slot."""
 
+MakeFast = Callable[[Model, StaticCache], FastDecoder | None]
+
 
 class Feed:
     """A model with its slots.
@@ -31,16 +33,15 @@ class Feed:
         tokens: how many tokens have been run, the encoder's included.
     """
 
-    def __init__(
-        self, model: Model, slots: int, length: int, fast: Callable[[Model, StaticCache], FastDecoder] | None = None
-    ) -> None:
+    def __init__(self, model: Model, slots: int, length: int, fast: MakeFast | None = None) -> None:
         """Make the caches.
 
         Args:
             model: with a head that predicts the next token.
             slots: texts side by side.
             length: tokens a slot holds, both of what is written and of what an encoder reads.
-            fast: makes what runs steps that give every live text one token; decoders alone.
+            fast: makes what runs steps that give every live text one token, or None where it cannot; not asked where
+                an encoder reads.
         """
         backbone: Any = model.backbone
         self.model, self.tokens = model, 0

@@ -123,7 +123,7 @@ def test_log_probabilities_are_the_models_own(model: Model):
         engine.run()
         [done] = request.completions
         [logits] = model.logits([[*prompt, *done.ids]])
-        logs = logits[:, : model.tokenizer.vocab_size].log_softmax(-1)
+        logs = logits.log_softmax(-1)[:, : model.tokenizer.vocab_size]
         first, *rest = request.prompt_logprobs
         assert first is None
         assert [one.id for one in rest if one] == prompt[1:]
