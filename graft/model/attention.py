@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from graft.batch import Packed
 from graft.model.attend import Bias, attend
@@ -20,7 +22,7 @@ class Cache(Protocol):
     """Keys and values of earlier tokens, in fixed slots."""
 
     def update(self, layer: int, k_THK: Tensor, v_THK: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-        """Store the new tokens' keys and values and return all of them, (B, M, H, K) each."""
+        """Store the new tokens' keys and values and return all of them, (slots, H, M, K) each."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +33,24 @@ class Memory:
         batch: the encoder's sequences.
         hidden_TD: its hidden states; there may be more rows than tokens.
         kept: keys and values of each layer of the decoder, once it has looked: packed, (S, H, K) each, or in slots,
-            (B, M, H, K) each, where it will look again for every new token.
+            (B, H, M, K) each, where it will look again for every new token.
+        readers: how many of the decoder's sequences, side by side, look at each of the encoder's; () is one each.
     """
 
     batch: Packed
     hidden_TD: Tensor
     kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    readers: tuple[int, ...] = ()
+
+    def beside(self, batch: Packed) -> Packed:
+        """The decoder's sequences, those that look at the same one taken together."""
+        parts = torch.split(batch.lengths_B, list(self.readers)) if self.readers else ()
+        return Packed(batch.ids_T, torch.stack([part.sum() for part in parts])) if parts else batch
 
     def slots(self, x_SHK: Tensor) -> Tensor:
-        """Packed keys or values in slots, (B, M, H, K)."""
-        return x_SHK[Layout(self.batch).cache_rows]
+        """Packed keys or values in slots, (B, H, M, K)."""
+        parts = torch.split(x_SHK[: len(self.batch.ids_T)], list(self.batch.lengths))
+        return pad_sequence(list(parts), batch_first=True).transpose(1, 2)
 
 
 @dataclass(frozen=True, kw_only=True)

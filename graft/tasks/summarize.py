@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from graft.data.columns import Role
 from graft.data.table import Reject, Table
 from graft.errors import UsageError
-from graft.generate.greedy import greedy
+from graft.generate.sampling import Sampling
+from graft.generate.write import write
 from graft.grafted import Model
 from graft.heads import Answer, Head
 from graft.inference import Progress
@@ -110,12 +111,11 @@ class SummarizeTask(Task):
             raise UsageError(f"{self.name} reads single texts, found pairs")
         longest = _longest(model, options.get("longest"))
         questions = laying.prompts(model, self._sources(model, plain), room=longest)
-        stop, ids = {laying.end_token(model)}, [one.ids for one in questions]
-        known = model.tokenizer.vocab_size
-        found = greedy(model, ids, longest=longest, stop=stop, vocabulary=known, progress=progress)
+        ends, ids = {laying.end_token(model)}, [one.ids for one in questions]
+        found = write(model, ids, Sampling(max_tokens=longest, temperature=0), end=ends, progress=progress)
         return [
-            Answer(text=model.tokenizer.decode(written).strip(), truncated_tokens=one.truncated_tokens)
-            for written, one in zip(found, questions, strict=True)
+            Answer(text=request.completions[0].text.strip(), truncated_tokens=one.truncated_tokens)
+            for request, one in zip(found, questions, strict=True)
         ]
 
     def _sources(self, model: Model, texts: Sequence[str]) -> list[str]:
