@@ -268,7 +268,7 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
     ([0.5], {}, "a prompt is text or a list of token ids, found float64"),
     ([[1], [2]], {}, "a prompt is text or a list of token ids, found int64 of shape"),
     ([2], {"allowed": [5000]}, "allowed names token 5000"),
-    (7, {}, "'int' object is not iterable"),
+    (7, {}, "a prompt is text or a list of token ids, found 7"),
 ]
 
 
@@ -363,5 +363,5 @@ def test_what_cannot_write_is_refused(tiny, model: Model):
         Engine(model, tokens="many")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="a cache of 41 tokens a sequence; this model allows 1 to 40"):
         Engine(model, length=41)
-    with pytest.raises(UsageError, match="n is 0, expected a number of texts, at least 1"):
+    with pytest.raises(UsageError, match="n is 0, expected a whole number of at least 1"):
         Engine(model).submit([1], n=0)
