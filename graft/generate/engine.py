@@ -14,11 +14,11 @@ from itertools import accumulate, islice
 import torch
 from torch import Tensor
 
-from graft.errors import GraftError, ModelError, UsageError
+from graft.errors import GraftError, ModelError
 from graft.generate.choose import Choice, Chooser
 from graft.generate.feed import Feed, MakeFast
 from graft.generate.lookup import Lookup
-from graft.generate.prompts import check, ends, prompt_ids, scored
+from graft.generate.prompts import at_least_one, check, ends, prompt_ids, scored
 from graft.generate.request import Completion, Request, Row, Sample, Scored, Token
 from graft.generate.sampling import Sampling
 from graft.generate.slots import Lane
@@ -86,9 +86,7 @@ class Engine:
         """
         if model.head is None or model.head.kind != "next":
             raise ModelError(f"{model.folder}: writing text needs a head that predicts the next token")
-        for name, number in (("slots", slots), ("tokens", tokens)):
-            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-                raise UsageError(f"{name} is {number!r:.60}, expected a whole number of at least 1")
+        at_least_one(slots=slots, tokens=tokens)
         self.model, self.budget = model, tokens
         self.length = length or min(model.backbone.config.positions, LONGEST)
         self.end = frozenset(ends(model) if end is None else end)
@@ -130,8 +128,7 @@ class Engine:
         Raises:
             UsageError: n is no number of texts.
         """
-        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-            raise UsageError(f"n is {n!r:.60}, expected a number of texts, at least 1")
+        at_least_one(n=n)
         sampling = Sampling() if sampling is None else sampling
         request = Request([], sampling, [Completion(index) for index in range(n)])
         try:

@@ -78,8 +78,10 @@ class Feed:
     def run(self, rows: Sequence[Row]) -> Tensor:
         """The logits each row wants, one row after the other, (R, V), float32 where the head gives that."""
         self.tokens += sum(len(row.ids) for row in rows)
-        lanes = [row.sample.lane for row in rows]
-        slots, starts = zip(*((lane.slot, lane.held) for lane in lanes if lane is not None), strict=True)
+        lanes = [row.sample.lane for row in rows if row.sample.lane is not None]
+        slots, starts = zip(*((lane.slot, lane.held) for lane in lanes), strict=True)
+        for lane, row in zip(lanes, rows, strict=True):
+            lane.written = lane.held + len(row.ids)
         if self.fast is not None and slots == tuple(range(len(rows))) and all(len(row.ids) == 1 for row in rows):
             ids_B = torch.tensor([row.ids[0] for row in rows], device=self.model.device)
             return self.fast(ids_B, torch.tensor(starts, device=self.model.device))
@@ -88,12 +90,12 @@ class Feed:
         assert self.model.head is not None
         return self.model.head(hidden_TD[_wanted(rows, hidden_TD.device)], batch)  # type: ignore[no-any-return]
 
-    def _memory(self, lanes: Sequence[Lane | None]) -> Memory | None:
+    def _memory(self, lanes: Sequence[Lane]) -> Memory | None:
         """What the encoder made of the sources of some texts, as it lies in their slots."""
         memory = self.slots.memory
         if memory is None:
             return None
-        lengths = torch.tensor([len(lane.source) for lane in lanes if lane is not None])
+        lengths = torch.tensor([len(lane.source) for lane in lanes])
         kept = {layer: (memory.keys[layer], memory.values[layer]) for layer in range(len(memory.keys))}
         return Memory(Packed(lengths.new_empty(0), lengths), memory.keys.new_empty(0), kept)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from graft.errors import DataError
 from graft.generate.engine import Engine
-from graft.generate.prompts import prompt_ids
+from graft.generate.prompts import at_least_one, prompt_ids
 from graft.generate.request import Completion, Request
 from graft.generate.sampling import Sampling
 from graft.grafted import Model
@@ -66,6 +66,7 @@ def write(
         ModelError: the model's head does not predict the next token.
         DataError: a prompt cannot be continued; the message counts from 0.
     """
+    at_least_one(n=n)
     if not prompts:
         return []
     longest = max(map(len, prompts)) + sampling.max_tokens

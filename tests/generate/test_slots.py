@@ -243,6 +243,8 @@ def test_a_model_writes(tiny):
         model.generate("ab", temprature=1)
     with pytest.raises(DataError, match=r"prompt 0 \(counting from 0\): the prompt has 60 tokens, at most 40 fit"):
         model.generate("abc" * 20)
+    with pytest.raises(UsageError, match="n is 0, expected a whole number of at least 1"):
+        model.generate("ab", n=0)
     with pytest.raises(DataError, match="the prompt is empty"):
         model.generate("")
 
