@@ -101,6 +101,14 @@ static void look(const C* keys, const C* values, Int place, Int from, Int to, In
     }
 }
 
+static inline void pause() {  // tells the processor that this thread waits
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
 struct Team {  // threads that do a step together, chunk by chunk, and wait for one another between phases
     explicit Team(int threads) : threads(threads) {}
     const int threads;
@@ -116,7 +124,7 @@ struct Team {  // threads that do a step together, chunk by chunk, and wait for 
             return;
         }
         for (int tries = 0; phase.load(std::memory_order_acquire) == now; tries++)
-            if (tries > 4096) std::this_thread::yield();
+            if (tries < 1024) pause(); else std::this_thread::yield();
     }
     template <class Work> void share(Int count, Int chunk, const Work& work) {
         for (Int from; (from = next.fetch_add(chunk, std::memory_order_relaxed)) < count;)

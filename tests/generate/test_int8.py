@@ -98,7 +98,7 @@ def test_memory_is_about_half_of_bfloat16(tiny):
 def test_rounded_weights_are_not_saved(tiny, tmp_path: Path):
     model = load(tiny("gpt2-lm").folder, "float32")
     swap(model)
-    with pytest.raises(ModelError, match=r"query\.weight is rounded to int8 for running; save the model before"):
+    with pytest.raises(ModelError, match=r"output\.weight is rounded to int8 for running; save the model before"):
         model.save(tmp_path / "saved")
     assert list(tmp_path.iterdir()) == []
 
