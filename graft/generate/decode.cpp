@@ -3,7 +3,12 @@
 // Built on the user's machine by graft/generate/native.py, where there is a compiler. Weights are read where the model
 // keeps them. Work is handed out in chunks of rows, so that a core which is busy elsewhere does not hold up the rest.
 
+#include <unistd.h>
+
 #include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -32,7 +37,6 @@ struct Step {
     Int sequences;
     const Int *ids, *position, *slot;
     float *hidden, *logits, *work;
-    int32_t threads;
 };
 }
 
@@ -101,7 +105,7 @@ static void look(const C* keys, const C* values, Int place, Int from, Int to, In
     }
 }
 
-static inline void pause() {  // tells the processor that this thread waits
+static inline void breathe() {  // tells the processor that this thread waits
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -109,27 +113,42 @@ static inline void pause() {  // tells the processor that this thread waits
 #endif
 }
 
-struct Team {  // threads that do a step together, chunk by chunk, and wait for one another between phases
-    explicit Team(int threads) : threads(threads) {}
+// Threads that do steps together. A phase of a step is over when its chunks are done, not when all threads have come
+// by: one that the machine gives no time holds nobody up, and skips what the others did without it.
+struct Team {
+    const Model m;
+    const Cache cache;
     const int threads;
-    std::atomic<Int> next{0};
-    std::atomic<int> arrived{0}, phase{0};
+    const pid_t owner = getpid();  // a forked process has the team without its threads, and works alone
+    std::atomic<uint64_t> state{0};  // the number of the phase, and of the next chunk in its lower half
+    std::atomic<Int> done{0};
+    std::mutex one_step, telling;
+    std::condition_variable told;
+    std::atomic<uint64_t> steps{0};
+    bool closing = false;
+    Step step;
+    uint32_t first = 0;
+    std::vector<std::thread> others;
 
-    void wait() {
-        int now = phase.load(std::memory_order_acquire);
-        if (arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == threads) {
-            arrived.store(0, std::memory_order_relaxed);
-            next.store(0, std::memory_order_relaxed);
-            phase.store(now + 1, std::memory_order_release);
-            return;
+    Team(const Model& m, const Cache& cache, int threads) : m(m), cache(cache), threads(threads) {}
+
+    template <class Work> void share(uint32_t& phase, Int count, Int chunk, const Work& work) {
+        Int chunks = (count + chunk - 1) / chunk;
+        for (int tries = 0;;) {
+            uint64_t now = state.load(std::memory_order_acquire);
+            if (uint32_t(now >> 32) != phase) break;
+            Int from = Int(uint32_t(now)) * chunk;
+            if (from >= count) {
+                if (++tries < 1024) breathe(); else std::this_thread::yield();
+            } else if (state.compare_exchange_weak(now, now + 1, std::memory_order_acq_rel)) {
+                work(from, from + chunk < count ? from + chunk : count);
+                if (done.fetch_add(1, std::memory_order_acq_rel) + 1 < chunks) continue;
+                done.store(0, std::memory_order_relaxed);
+                state.store(uint64_t(phase + 1) << 32, std::memory_order_release);
+                break;
+            }
         }
-        for (int tries = 0; phase.load(std::memory_order_acquire) == now; tries++)
-            if (tries < 1024) pause(); else std::this_thread::yield();
-    }
-    template <class Work> void share(Int count, Int chunk, const Work& work) {
-        for (Int from; (from = next.fetch_add(chunk, std::memory_order_relaxed)) < count;)
-            work(from, from + chunk < count ? from + chunk : count);
-        wait();
+        phase++;
     }
     Int chunk(Int rows) const {
         Int one = rows / (threads * 8) / LANES * LANES;
@@ -137,16 +156,16 @@ struct Team {  // threads that do a step together, chunk by chunk, and wait for 
     }
 };
 
-struct Run {
-    const Model& m;
-    const Cache& cache;
-    const Step& step;
+struct Run {  // one thread's part in one step
     Team& team;
+    const Step step;
+    uint32_t phase;
+    const Model& m = team.m;
+    const Cache& cache = team.cache;
     Values x, y, mixed, inner;
     float *q, *k, *v, *gate, *scores;
 
-    Run(const Model& m, const Cache& cache, const Step& step, Team& team, int thread)
-        : m(m), cache(cache), step(step), team(team) {
+    Run(Team& team, const Step& step, uint32_t phase, int thread) : team(team), step(step), phase(phase) {
         Int wide = m.heads * m.head_size, narrow = m.key_heads * m.head_size;
         float* at = step.work;
         auto floats = [&](Int size) { float* own = at; at += (size * step.sequences + 15) / 16 * 16; return own; };
@@ -156,14 +175,15 @@ struct Run {
         scores = at + thread * ((cache.places + 31) / 16 * 16);
     }
 
+    template <class Work> void share(Int count, Int chunk, const Work& work) { team.share(phase, count, chunk, work); }
     void norms(const Norm& norm, const Values& from, const Values& to) {
-        team.share(step.sequences, 1, [&](Int b, Int) {
+        share(step.sequences, 1, [&](Int b, Int) {
             normalize(m, norm, from.wide + b * m.width, to.wide + b * m.width, m.width);
             to.at(b * m.width).round(m.width);
         });
     }
     void embed() {
-        team.share(step.sequences, 1, [&](Int b, Int) {
+        share(step.sequences, 1, [&](Int b, Int) {
             float* to = x.wide + b * m.width;
             auto add = [&](const Matrix& table, Int row, bool first) {
                 for (Int i = 0; i < m.width; i++) {
@@ -180,11 +200,11 @@ struct Run {
         });
     }
     template <class Out> void product(const Matrix& matrix, const Values& from, const Out& out) {
-        team.share(matrix.rows, team.chunk(matrix.rows), [&](Int first, Int last) { rows(matrix, first, last, from, step.sequences, out); });
+        share(matrix.rows, team.chunk(matrix.rows), [&](Int first, Int last) { rows(matrix, first, last, from, step.sequences, out); });
     }
     template <class C> void attend(const Layer& layer, Int number) {
         Int group = m.heads / m.key_heads, size = m.head_size;
-        team.share(step.sequences * m.key_heads, 1, [&](Int item, Int) {
+        share(step.sequences * m.key_heads, 1, [&](Int item, Int) {
             Int b = item / m.key_heads, g = item % m.key_heads, position = step.position[b];
             Int start = number * cache.layer + step.slot[b] * cache.slot + g * cache.head;
             C *keys = (C*)cache.keys + start, *values = (C*)cache.values + start;
@@ -214,7 +234,7 @@ struct Run {
         const Matrix* parts[] = {&layer.query, &layer.key, &layer.value};
         float* to[] = {q, k, v};
         Int total = layer.query.rows + layer.key.rows + layer.value.rows, chunk = team.chunk(total);
-        team.share(total, chunk, [&](Int first, Int last) {
+        share(total, chunk, [&](Int first, Int last) {
             Int base = 0;
             for (int n = 0; n < 3; base += parts[n++]->rows) {
                 Int low = first > base ? first - base : 0, high = last - base < parts[n]->rows ? last - base : parts[n]->rows;
@@ -223,7 +243,7 @@ struct Run {
             }
         });
         if (!layer.query_norm.weight || !m.whole_norm) return;
-        team.share(step.sequences, 1, [&](Int b, Int) {
+        share(step.sequences, 1, [&](Int b, Int) {
             Int wide = layer.query.rows, narrow = layer.key.rows;
             normalize(m, layer.query_norm, q + b * wide, q + b * wide, wide);
             normalize(m, layer.key_norm, k + b * narrow, k + b * narrow, narrow);
@@ -231,7 +251,7 @@ struct Run {
     }
     void feed_forward(const Layer& layer, const Values& from) {
         Int count = m.inner;
-        team.share(count, team.chunk(count), [&](Int first, Int last) {
+        share(count, team.chunk(count), [&](Int first, Int last) {
             auto into = [&](float* to) { return [to, count](Int b, Int row, float value) { to[b * count + row] = value; }; };
             if (layer.gate.weight) rows(layer.gate, first, last, from, step.sequences, into(gate));
             rows(layer.up, first, last, from, step.sequences, into(inner.wide));
@@ -260,7 +280,7 @@ struct Run {
     void run() {
         embed();
         for (Int n = 0; n < m.layers; n++) block(m.layer[n], n);
-        team.share(step.sequences, 1, [&](Int b, Int) {
+        share(step.sequences, 1, [&](Int b, Int) {
             float* own = x.wide + b * m.width;
             if (m.pre) normalize(m, m.final_norm, own, own, m.width);
             std::memcpy(step.hidden + b * m.width, own, m.width * 4);
@@ -278,20 +298,63 @@ extern "C" Int graft_work(const Model* m, Int sequences, Int places, Int threads
     return sequences * (3 * m->width + 3 * wide + 2 * narrow + 3 * m->inner + 8) + 16 * 16 + threads * ((places + 31) / 16 * 16);
 }
 
+static void help(Team* team, int thread) {
+    for (uint64_t seen = 0;;) {
+        for (int tries = 0; tries < 1024 && team->steps.load(std::memory_order_acquire) == seen; tries++) breathe();
+        Step step;
+        uint32_t first;
+        {
+            std::unique_lock<std::mutex> lock(team->telling);
+            team->told.wait(lock, [&] { return team->closing || team->steps.load(std::memory_order_relaxed) != seen; });
+            if (team->closing) return;
+            seen = team->steps.load(std::memory_order_relaxed), step = team->step, first = team->first;
+        }
+        Run(*team, step, first, thread).run();
+    }
+}
+
+extern "C" Team* graft_open(const Model* m, const Cache* cache, int32_t threads) {
+    Team* team = new Team(*m, *cache, threads);
+    try {
+        for (int thread = 1; thread < threads; thread++) team->others.emplace_back(help, team, thread);
+    } catch (const std::system_error&) {  // fewer threads do as well
+    }
+    return team;
+}
+
+extern "C" void graft_close(Team* team) {
+    if (getpid() != team->owner) return;  // its threads are another process's
+    {
+        std::lock_guard<std::mutex> lock(team->telling);
+        team->closing = true;
+    }
+    team->told.notify_all();
+    for (std::thread& other : team->others) other.join();
+    delete team;
+}
+
 // Reads and writes all of it, or, where a token, place or slot is not there, nothing: then the number of that sequence
 // from 1; otherwise 0.
-extern "C" Int graft_step(const Model* m, const Cache* cache, const Step* step) {
+extern "C" Int graft_step(Team* team, const Step* step) {
+    const Model& m = team->m;
+    const Cache& cache = team->cache;
     auto within = [](Int x, Int end) { return x >= 0 && x < end; };
     for (Int b = 0; b < step->sequences; b++) {
-        bool held = within(step->position[b], cache->places) && within(step->slot[b], cache->slots);
-        bool known = !m->positions.weight || within(step->position[b] + m->position_offset, m->positions.rows);
-        if (!held || !known || !within(step->ids[b], m->tokens.rows)) return b + 1;
+        bool held = within(step->position[b], cache.places) && within(step->slot[b], cache.slots);
+        bool known = !m.positions.weight || within(step->position[b] + m.position_offset, m.positions.rows);
+        if (!held || !known || !within(step->ids[b], m.tokens.rows)) return b + 1;
     }
-    Team team(step->threads);
-    auto work = [&](int thread) { Run(*m, *cache, *step, team, thread).run(); };
-    std::vector<std::thread> others;
-    for (int thread = 1; thread < step->threads; thread++) others.emplace_back(work, thread);
-    work(0);
-    for (std::thread& other : others) other.join();
+    if (!step->sequences) return 0;
+    std::lock_guard<std::mutex> alone(team->one_step);
+    uint32_t first = uint32_t(team->state.load(std::memory_order_relaxed) >> 32);
+    if (getpid() == team->owner && !team->others.empty()) {
+        {
+            std::lock_guard<std::mutex> lock(team->telling);
+            team->step = *step, team->first = first;
+            team->steps.fetch_add(1, std::memory_order_release);
+        }
+        team->told.notify_all();
+    }
+    Run(*team, *step, first, 0).run();
     return 0;
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -54,18 +55,19 @@ class Decoder:
             raise UsageError(f"{model.folder}: this model, or this machine, decodes with the model's own forward pass")
         built = native.library()
         assert built is not None
-        self._built = built
         self._kept: list[Tensor] = []  # what pointers lead to
         self._head: Any = model.head
-        self._threads = threads or torch.get_num_threads()
+        threads = threads or torch.get_num_threads()
         self._model, self._cache = self._describe(model), self._places(cache)
-        self._at = ctypes.addressof(self._model), ctypes.addressof(self._cache)
         config, slots = model.backbone.config, cache.keys.shape[1]
         whole = type(model.head) is PredictNext
         self._hidden_BD = torch.empty(slots, config.hidden_size)
         self._logits_BV = torch.empty(slots, self._model.head.rows) if whole else None
         self._slot_B = torch.arange(slots)
-        self._work = torch.empty(self._built.graft_work(self._at[0], slots, self._cache.places, self._threads))
+        described = ctypes.addressof(self._model)
+        self._work = torch.empty(built.graft_work(described, slots, self._cache.places, threads))
+        self._step, self._team = built.graft_step, built.graft_open(described, ctypes.addressof(self._cache), threads)
+        weakref.finalize(self, _close, built, self._team, [self._model, self._kept, self._work])
 
     def __call__(self, ids_B: Tensor, position_B: Tensor, slot_B: Tensor | None = None) -> Tensor:
         """Read one token of each sequence, and write its keys and values into the cache.
@@ -87,8 +89,8 @@ class Decoder:
         slot_B = self._slot_B if slot_B is None else slot_B
         given = [one.to("cpu", torch.int64).contiguous() for one in (ids_B, position_B, slot_B)]
         results = [None if one is None else one.data_ptr() for one in (self._hidden_BD, self._logits_BV, self._work)]
-        step = native.Step(count, *(one.data_ptr() for one in given), *results, self._threads)
-        if wrong := self._built.graft_step(*self._at, ctypes.addressof(step)):
+        step = native.Step(count, *(one.data_ptr() for one in given), *results)
+        if wrong := self._step(self._team, ctypes.addressof(step)):
             token, place, slot = (int(one[wrong - 1]) for one in given)
             raise UsageError(
                 f"row {wrong - 1}: place {place} of a slot of {self._cache.places}, slot {slot} of {slots}, "
@@ -169,6 +171,11 @@ class Decoder:
         wide = values.detach().float().contiguous()
         self._kept.append(wide)
         return wide.data_ptr()
+
+
+def _close(built: ctypes.CDLL, team: int, kept: object) -> None:
+    """Let the threads go; what they read is `kept` until then."""
+    built.graft_close(team)
 
 
 def decoder(model: Model, cache: Slots) -> Decoder | None:

@@ -87,7 +87,6 @@ class Step(ctypes.Structure):
     _fields_ = [
         ("sequences", Int),
         *((name, Pointer) for name in ("ids", "position", "slot", "hidden", "logits", "work")),
-        ("threads", Kind),
     ]
 
 
@@ -107,9 +106,14 @@ def library() -> ctypes.CDLL | None:
         built = ctypes.CDLL(str(found))
     except (OSError, subprocess.SubprocessError):
         return None
-    built.graft_work.restype = built.graft_step.restype = Int
-    built.graft_work.argtypes = [Pointer, Int, Int, Int]
-    built.graft_step.argtypes = [Pointer, Pointer, Pointer]
+    for name, result, given in (
+        ("graft_work", Int, [Pointer, Int, Int, Int]),
+        ("graft_open", Pointer, [Pointer, Pointer, Kind]),
+        ("graft_step", Int, [Pointer, Pointer]),
+        ("graft_close", None, [Pointer]),
+    ):
+        function = getattr(built, name)
+        function.restype, function.argtypes = result, given
     return built
 
 

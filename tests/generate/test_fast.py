@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -167,3 +169,44 @@ def test_tokens_that_are_not_there(tiny, token: int):
     model = load(tiny("gpt2-lm").folder, "float32")
     with pytest.raises(UsageError, match=f"token {token}, the model knows 260"):
         Decoder(model, slots(model))(torch.tensor([token]), torch.tensor([0]))
+
+
+def threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted as Linux lists them")
+def test_its_threads_go_when_it_goes(tiny):
+    model = load(tiny("gpt2-lm").folder, "float32")
+    before = threads()
+    steps = [Decoder(model, slots(model), threads=3) for _ in range(4)]
+    assert threads() == before + 8
+    assert torch.equal(fed(steps[0], ids()), fed(steps[1], ids()))
+    steps.clear()
+    assert threads() == before
+
+
+def test_a_decoder_dropped_at_once_or_after_one_step(tiny):
+    """Threads that are late for a step, or come when all is over."""
+    model = load(tiny("gpt2-lm").folder, "float32")
+    held = slots(model)
+    expected = fed(Decoder(model, held, threads=1), ids()[:, :1])
+    for _ in range(100):
+        Decoder(model, held, threads=4)
+        assert torch.equal(fed(Decoder(model, held, threads=4), ids()[:, :1]), expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process")
+def test_a_forked_process_decodes_alone(tiny):
+    """The threads stay with the parent; the child neither waits for them nor ends them."""
+    model = load(tiny("gpt2-lm").folder, "float32")
+    step = Decoder(model, slots(model), threads=3)
+    expected = fed(step, ids())
+    child = os.fork()
+    if child == 0:
+        same = torch.equal(fed(step, ids()), expected)
+        del step
+        os._exit(0 if same else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert torch.equal(fed(step, ids()), expected)
