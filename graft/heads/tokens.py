@@ -34,7 +34,8 @@ class PerToken(Head):
 
     def forward(self, hidden_TD: Tensor, batch: Packed) -> Tensor:
         """(T, D) -> (T, C), float32."""
-        x_TD = hidden_TD.to(self.output.weight.dtype)
+        weight = self.output.weight
+        x_TD = hidden_TD.to(weight.dtype) if weight.is_floating_point() else hidden_TD  # int8 takes what it is given
         return self.output(self.dropout(x_TD)).float()  # type: ignore[no-any-return]
 
     def loss(self, output: Tensor, target: Tensor, sizes: Sequence[int] = ()) -> Tensor:

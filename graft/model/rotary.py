@@ -12,10 +12,14 @@ from graft.model.config import Rotary
 
 def angles(rotary: Rotary, head_size: int, position_T: Tensor) -> tuple[Tensor, Tensor]:
     """Cosine and sine for each position, (T, 1, K) each, float32 (Su et al. 2021, equation 34)."""
-    pairs = torch.arange(0, head_size, 2, dtype=torch.float32, device=position_T.device)
-    turns = _scaled(rotary, 1.0 / rotary.base ** (pairs / head_size))
-    angle_TK = (position_T.float()[:, None] * turns).repeat(1, 2)[:, None]
+    angle_TK = (position_T.float()[:, None] * turns(rotary, head_size, position_T.device)).repeat(1, 2)[:, None]
     return angle_TK.cos(), angle_TK.sin()
+
+
+def turns(rotary: Rotary, head_size: int, device: torch.device | str = "cpu") -> Tensor:
+    """Angle per token of each pair of a head's numbers, (K / 2,), float32."""
+    pairs = torch.arange(0, head_size, 2, dtype=torch.float32, device=device)
+    return _scaled(rotary, 1.0 / rotary.base ** (pairs / head_size))
 
 
 def _scaled(rotary: Rotary, turns: Tensor) -> Tensor:

@@ -1,0 +1,360 @@
+// One new token for each of some sequences: a whole decoder in one call, reading every weight once.
+//
+// Built on the user's machine by graft/generate/native.py, where there is a compiler. Weights are read where the model
+// keeps them. Work is handed out in chunks of rows, so that a core which is busy elsewhere does not hold up the rest.
+
+#include <unistd.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "products.h"
+
+extern "C" {
+struct Norm { const float *weight, *bias; };
+struct Layer {
+    Matrix query, key, value, output, gate, up, down;
+    Norm attention_norm, feed_forward_norm, query_norm, key_norm;
+    Int window;
+};
+struct Model {
+    Int layers, width, heads, key_heads, head_size, inner;
+    int32_t pre, rms, activation, whole_norm;
+    float eps, scale, head_scale;
+    const Layer* layer;
+    Matrix tokens, positions;
+    Int position_offset;
+    const float *type, *turns;
+    Norm embedding_norm, final_norm;
+    Matrix head;
+};
+struct Cache { void *keys, *values; Int slots, places, layer, slot, head, place; int32_t kind; };
+struct Step {
+    Int sequences;
+    const Int *ids, *position, *slot;
+    float *hidden, *logits, *work;
+};
+}
+
+static void normalize(const Model& m, const Norm& norm, const float* x, float* out, Int size) {
+    float centre = m.rms ? 0 : total(x, size, [](V v) { return v; }) / size;
+    float square = total(x, size, [=](V v) { return (v - centre) * (v - centre); });
+    float factor = 1 / std::sqrt(square / size + m.eps);
+    for (Int i = 0; i < size; i++) {
+        float y = (x[i] - centre) * factor * norm.weight[i];
+        out[i] = norm.bias ? y + norm.bias[i] : y;
+    }
+}
+
+static void turn(const Model& m, Int position, float* x) {  // rotary: pairs (k, k + K/2)
+    Int half = m.head_size / 2;
+    for (Int k = 0; k < half; k++) {
+        float angle = float(position) * m.turns[k], c = std::cos(angle), s = std::sin(angle);
+        float first = x[k], second = x[k + half];
+        x[k] = first * c - second * s;
+        x[k + half] = second * c + first * s;
+    }
+}
+
+// One head of queries against places [from, to) of the cache. `scores` holds (to - from) rounded up to 16.
+template <class C>
+static void look(const C* keys, const C* values, Int place, Int from, Int to, Int size, const float* q, float* scores, float* out) {
+    Int count = to - from, even = size / LANES * LANES;
+    V most = all(-INFINITY);
+    for (Int i = 0; i < count; i += LANES) {
+        V total[16] = {};
+        Int some = count - i < LANES ? count - i : LANES;
+        for (Int n = 0; n < some; n++)
+            for (Int k = 0; k < even; k += LANES) total[n] += load(keys + (from + i + n) * place + k) * load(q + k);
+        V found = sums<16>(total);
+        for (Int n = 0; n < LANES; n++) {
+            if (n >= some) { found[n] = -INFINITY; continue; }
+            for (Int k = even; k < size; k++) found[n] += wide(keys[(from + i + n) * place + k]) * q[k];
+        }
+        most = choose(found > most, found, most);
+        store(scores + i, found);
+    }
+    float highest = most[0];
+    for (int n = 1; n < LANES; n++) highest = most[n] > highest ? most[n] : highest;
+    V whole = {};
+    for (Int i = 0; i < count; i += LANES) {
+        V weight = load(scores + i);
+        weight = choose(weight == -INFINITY, V{}, expv(weight - highest));
+        whole += weight;
+        store(scores + i, weight);
+    }
+    float share = 1.0f / sum(whole);
+    for (Int k = 0; k < even; k += 4 * LANES) {
+        Int parts = (even - k) / LANES < 4 ? (even - k) / LANES : 4;
+        V total[4] = {};
+        for (Int i = 0; i < count; i++) {
+            const C* row = values + (from + i) * place + k;
+            if (parts == 4) for (int n = 0; n < 4; n++) total[n] += scores[i] * load(row + n * LANES);
+            else for (Int n = 0; n < parts; n++) total[n] += scores[i] * load(row + n * LANES);
+        }
+        for (Int n = 0; n < parts; n++) store(out + k + n * LANES, total[n] * share);
+    }
+    for (Int k = even; k < size; k++) {
+        float total = 0;
+        for (Int i = 0; i < count; i++) total += scores[i] * wide(values[(from + i) * place + k]);
+        out[k] = total * share;
+    }
+}
+
+static inline void breathe() {  // tells the processor that this thread waits
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+// Threads that do steps together. A phase of a step is over when its chunks are done, not when all threads have come
+// by: one that the machine gives no time holds nobody up, and skips what the others did without it.
+struct Team {
+    const Model m;
+    const Cache cache;
+    const int threads;
+    const pid_t owner = getpid();  // a forked process has the team without its threads, and works alone
+    std::atomic<uint64_t> state{0};  // the number of the phase, and of the next chunk in its lower half
+    std::atomic<Int> done{0};
+    std::mutex one_step, telling;
+    std::condition_variable told;
+    std::atomic<uint64_t> steps{0};
+    bool closing = false;
+    Step step;
+    uint32_t first = 0;
+    std::vector<std::thread> others;
+
+    Team(const Model& m, const Cache& cache, int threads) : m(m), cache(cache), threads(threads) {}
+
+    template <class Work> void share(uint32_t& phase, Int count, Int chunk, const Work& work) {
+        Int chunks = (count + chunk - 1) / chunk;
+        for (int tries = 0;;) {
+            uint64_t now = state.load(std::memory_order_acquire);
+            if (uint32_t(now >> 32) != phase) break;
+            Int from = Int(uint32_t(now)) * chunk;
+            if (from >= count) {
+                if (++tries < 1024) breathe(); else std::this_thread::yield();
+            } else if (state.compare_exchange_weak(now, now + 1, std::memory_order_acq_rel)) {
+                work(from, from + chunk < count ? from + chunk : count);
+                if (done.fetch_add(1, std::memory_order_acq_rel) + 1 < chunks) continue;
+                done.store(0, std::memory_order_relaxed);
+                state.store(uint64_t(phase + 1) << 32, std::memory_order_release);
+                break;
+            }
+        }
+        phase++;
+    }
+    Int chunk(Int rows) const {
+        Int one = rows / (threads * 8) / LANES * LANES;
+        return one < LANES ? LANES : one > 64 ? 64 : one;
+    }
+};
+
+struct Run {  // one thread's part in one step
+    Team& team;
+    const Step step;
+    uint32_t phase;
+    const Model& m = team.m;
+    const Cache& cache = team.cache;
+    Values x, y, mixed, inner;
+    float *q, *k, *v, *gate, *scores;
+
+    Run(Team& team, const Step& step, uint32_t phase, int thread) : team(team), step(step), phase(phase) {
+        Int wide = m.heads * m.head_size, narrow = m.key_heads * m.head_size;
+        float* at = step.work;
+        auto floats = [&](Int size) { float* own = at; at += (size * step.sequences + 15) / 16 * 16; return own; };
+        auto values = [&](Int size) { float* own = floats(size); return Values{own, (bfloat*)floats((size + 1) / 2)}; };
+        x = values(m.width), y = values(m.width), mixed = values(wide), inner = values(m.inner);
+        q = floats(wide), k = floats(narrow), v = floats(narrow), gate = floats(m.inner);
+        scores = at + thread * ((cache.places + 31) / 16 * 16);
+    }
+
+    template <class Work> void share(Int count, Int chunk, const Work& work) { team.share(phase, count, chunk, work); }
+    void norms(const Norm& norm, const Values& from, const Values& to) {
+        share(step.sequences, 1, [&](Int b, Int) {
+            normalize(m, norm, from.wide + b * m.width, to.wide + b * m.width, m.width);
+            to.at(b * m.width).round(m.width);
+        });
+    }
+    void embed() {
+        share(step.sequences, 1, [&](Int b, Int) {
+            float* to = x.wide + b * m.width;
+            auto add = [&](const Matrix& table, Int row, bool first) {
+                for (Int i = 0; i < m.width; i++) {
+                    Int at = row * m.width + i;
+                    float one = table.kind == FLOAT32 ? ((const float*)table.weight)[at] : wide(((const bfloat*)table.weight)[at]);
+                    to[i] = first ? one : to[i] + one;
+                }
+            };
+            add(m.tokens, step.ids[b], true);
+            if (m.positions.weight) add(m.positions, step.position[b] + m.position_offset, false);
+            for (Int i = 0; m.type && i < m.width; i++) to[i] += m.type[i];
+            if (m.embedding_norm.weight) normalize(m, m.embedding_norm, to, to, m.width);
+            x.at(b * m.width).round(m.width);
+        });
+    }
+    template <class Out> void product(const Matrix& matrix, const Values& from, const Out& out) {
+        share(matrix.rows, team.chunk(matrix.rows), [&](Int first, Int last) { rows(matrix, first, last, from, step.sequences, out); });
+    }
+    template <class C> void attend(const Layer& layer, Int number) {
+        Int group = m.heads / m.key_heads, size = m.head_size;
+        share(step.sequences * m.key_heads, 1, [&](Int item, Int) {
+            Int b = item / m.key_heads, g = item % m.key_heads, position = step.position[b];
+            Int start = number * cache.layer + step.slot[b] * cache.slot + g * cache.head;
+            C *keys = (C*)cache.keys + start, *values = (C*)cache.values + start;
+            float *own = k + item * size, *queries = q + (b * m.heads + g * group) * size;
+            bool normed = layer.query_norm.weight && !m.whole_norm;
+            auto ready = [&](float* one, const Norm& norm) {
+                if (normed) normalize(m, norm, one, one, size);
+                if (m.turns) turn(m, position, one);
+            };
+            ready(own, layer.key_norm);
+            for (Int i = 0; i < size; i++) {
+                narrow(own[i], keys + position * cache.place + i);
+                narrow(v[item * size + i], values + position * cache.place + i);
+            }
+            Int from = layer.window && position >= layer.window ? position + 1 - layer.window : 0;
+            for (Int n = 0; n < group; n++) {
+                float* one = queries + n * size;
+                ready(one, layer.query_norm);
+                for (Int i = 0; i < size; i++) one[i] *= m.scale;
+                Values found = mixed.at((b * m.heads + g * group + n) * size);
+                look(keys, values, cache.place, from, position + 1, size, one, scores, found.wide);
+                found.round(size);
+            }
+        });
+    }
+    void queries_keys_values(const Layer& layer, const Values& from) {
+        const Matrix* parts[] = {&layer.query, &layer.key, &layer.value};
+        float* to[] = {q, k, v};
+        Int total = layer.query.rows + layer.key.rows + layer.value.rows, chunk = team.chunk(total);
+        share(total, chunk, [&](Int first, Int last) {
+            Int base = 0;
+            for (int n = 0; n < 3; base += parts[n++]->rows) {
+                Int low = first > base ? first - base : 0, high = last - base < parts[n]->rows ? last - base : parts[n]->rows;
+                if (low < high)
+                    rows(*parts[n], low, high, from, step.sequences, [&](Int b, Int row, float value) { to[n][b * parts[n]->rows + row] = value; });
+            }
+        });
+        if (!layer.query_norm.weight || !m.whole_norm) return;
+        share(step.sequences, 1, [&](Int b, Int) {
+            Int wide = layer.query.rows, narrow = layer.key.rows;
+            normalize(m, layer.query_norm, q + b * wide, q + b * wide, wide);
+            normalize(m, layer.key_norm, k + b * narrow, k + b * narrow, narrow);
+        });
+    }
+    void feed_forward(const Layer& layer, const Values& from) {
+        Int count = m.inner;
+        share(count, team.chunk(count), [&](Int first, Int last) {
+            auto into = [&](float* to) { return [to, count](Int b, Int row, float value) { to[b * count + row] = value; }; };
+            if (layer.gate.weight) rows(layer.gate, first, last, from, step.sequences, into(gate));
+            rows(layer.up, first, last, from, step.sequences, into(inner.wide));
+            for (Int b = 0; b < step.sequences; b++)
+                for (Int i = first; i < last; i += LANES) {  // whole vectors, and no further than this chunk
+                    float part[LANES] = {}, *up = inner.wide + b * count + i, *act = layer.gate.weight ? gate + b * count + i : up;
+                    Int some = (last - i < LANES ? last - i : LANES);
+                    std::memcpy(part, act, some * 4);
+                    store(part, activate(load(part), m.activation));
+                    for (Int n = 0; n < some; n++) up[n] = layer.gate.weight ? up[n] * part[n] : part[n];
+                    inner.at(b * count + i).round(some);
+                }
+        });
+    }
+    void block(const Layer& layer, Int number) {
+        auto add = [&](Int b, Int row, float value) { x.wide[b * m.width + row] += value; };
+        if (m.pre) norms(layer.attention_norm, x, y);
+        queries_keys_values(layer, m.pre ? y : x);
+        if (cache.kind == FLOAT32) attend<float>(layer, number); else attend<bfloat>(layer, number);
+        product(layer.output, mixed, add);
+        norms(m.pre ? layer.feed_forward_norm : layer.attention_norm, x, m.pre ? y : x);
+        feed_forward(layer, m.pre ? y : x);
+        product(layer.down, inner, add);
+        if (!m.pre) norms(layer.feed_forward_norm, x, x);
+    }
+    void run() {
+        embed();
+        for (Int n = 0; n < m.layers; n++) block(m.layer[n], n);
+        share(step.sequences, 1, [&](Int b, Int) {
+            float* own = x.wide + b * m.width;
+            if (m.pre) normalize(m, m.final_norm, own, own, m.width);
+            std::memcpy(step.hidden + b * m.width, own, m.width * 4);
+            for (Int i = 0; i < m.width; i++) own[i] *= m.head_scale;
+            x.at(b * m.width).round(m.width);
+        });
+        if (step.logits)
+            product(m.head, x, [&](Int b, Int row, float value) { step.logits[b * m.head.rows + row] = value; });
+    }
+};
+
+// Floats of work a step of so many sequences needs.
+extern "C" Int graft_work(const Model* m, Int sequences, Int places, Int threads) {
+    Int wide = m->heads * m->head_size, narrow = m->key_heads * m->head_size;
+    return sequences * (3 * m->width + 3 * wide + 2 * narrow + 3 * m->inner + 8) + 16 * 16 + threads * ((places + 31) / 16 * 16);
+}
+
+static void help(Team* team, int thread) {
+    for (uint64_t seen = 0;;) {
+        for (int tries = 0; tries < 1024 && team->steps.load(std::memory_order_acquire) == seen; tries++) breathe();
+        Step step;
+        uint32_t first;
+        {
+            std::unique_lock<std::mutex> lock(team->telling);
+            team->told.wait(lock, [&] { return team->closing || team->steps.load(std::memory_order_relaxed) != seen; });
+            if (team->closing) return;
+            seen = team->steps.load(std::memory_order_relaxed), step = team->step, first = team->first;
+        }
+        Run(*team, step, first, thread).run();
+    }
+}
+
+extern "C" Team* graft_open(const Model* m, const Cache* cache, int32_t threads) {
+    Team* team = new Team(*m, *cache, threads);
+    try {
+        for (int thread = 1; thread < threads; thread++) team->others.emplace_back(help, team, thread);
+    } catch (const std::system_error&) {  // fewer threads do as well
+    }
+    return team;
+}
+
+extern "C" void graft_close(Team* team) {
+    if (getpid() != team->owner) return;  // its threads are another process's
+    {
+        std::lock_guard<std::mutex> lock(team->telling);
+        team->closing = true;
+    }
+    team->told.notify_all();
+    for (std::thread& other : team->others) other.join();
+    delete team;
+}
+
+// Reads and writes all of it, or, where a token, place or slot is not there, nothing: then the number of that sequence
+// from 1; otherwise 0.
+extern "C" Int graft_step(Team* team, const Step* step) {
+    const Model& m = team->m;
+    const Cache& cache = team->cache;
+    auto within = [](Int x, Int end) { return x >= 0 && x < end; };
+    for (Int b = 0; b < step->sequences; b++) {
+        bool held = within(step->position[b], cache.places) && within(step->slot[b], cache.slots);
+        bool known = !m.positions.weight || within(step->position[b] + m.position_offset, m.positions.rows);
+        if (!held || !known || !within(step->ids[b], m.tokens.rows)) return b + 1;
+    }
+    if (!step->sequences) return 0;
+    std::lock_guard<std::mutex> alone(team->one_step);
+    uint32_t first = uint32_t(team->state.load(std::memory_order_relaxed) >> 32);
+    if (getpid() == team->owner && !team->others.empty()) {
+        {
+            std::lock_guard<std::mutex> lock(team->telling);
+            team->step = *step, team->first = first;
+            team->steps.fetch_add(1, std::memory_order_release);
+        }
+        team->told.notify_all();
+    }
+    Run(*team, *step, first, 0).run();
+    return 0;
+}
