@@ -16,6 +16,7 @@ from torch import Tensor
 
 from graft.errors import GraftError, ModelError
 from graft.generate.choose import Choice, Chooser
+from graft.generate.fast import decoder
 from graft.generate.feed import Feed, MakeFast
 from graft.generate.lookup import Lookup
 from graft.generate.prompts import at_least_one, check, ends, prompt_ids, scored
@@ -67,7 +68,7 @@ class Engine:
         length: int | None = None,
         tokens: int = TOKENS,
         end: Collection[int] | None = None,
-        fast: MakeFast | None = None,
+        fast: MakeFast | None = decoder,
     ) -> None:
         """Make an engine; its cache is allocated once and never grows.
 
@@ -77,7 +78,8 @@ class Engine:
             length: tokens a text may have, prompt included; None takes the model's positions, at most LONGEST.
             tokens: most tokens of a step, as long as every live text gets its own.
             end: tokens that end a text; None asks the model's folder.
-            fast: makes what runs the steps that give each live text one token (see `graft.generate.feed`).
+            fast: makes what runs the steps that give each live text one token (see `graft.generate.feed`); None leaves
+                them to the model's own forward pass.
 
         Raises:
             ModelError: the model's head does not predict the next token.

@@ -8,6 +8,7 @@ from typing import Any
 
 from graft.errors import DataError
 from graft.generate.engine import Engine
+from graft.generate.fast import decoder
 from graft.generate.prompts import at_least_one, prompt_ids
 from graft.generate.request import Completion, Request
 from graft.generate.sampling import Sampling
@@ -17,6 +18,9 @@ from graft.model.linear import laid_out
 
 SIDE_BY_SIDE = 16
 """Texts written at once."""
+
+WORTH = 16
+"""From so many tokens on, making ready what decodes fast is repaid."""
 
 LONG_JOB = 64
 """From so many steps on, laying out the weights is repaid."""
@@ -71,7 +75,8 @@ def write(
         return []
     longest = max(map(len, prompts)) + sampling.max_tokens
     length = min(model.backbone.config.positions, longest)
-    engine = Engine(model, slots=min(SIDE_BY_SIDE, n * len(prompts)), length=length, end=end)
+    fast = decoder if sampling.max_tokens >= WORTH else None
+    engine = Engine(model, slots=min(SIDE_BY_SIDE, n * len(prompts)), length=length, end=end, fast=fast)
     requests = [engine.submit(prompt, sampling, n=n) for prompt in prompts]
     steps = sampling.max_tokens * -(-n * len(prompts) // SIDE_BY_SIDE)
     with laid_out(model.backbone) if steps >= LONG_JOB else contextlib.nullcontext():
