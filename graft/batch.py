@@ -32,17 +32,24 @@ class Packed:
         lengths_B: length of each sequence in tokens, int64; every one at least 1.
         types_T: token type (segment) of each token, where the family has them.
         start_B: tokens of each sequence that a cache already holds; None means none.
+        slots: where in a cache each sequence lies; None means sequence b lies in slot b.
     """
 
     ids_T: Tensor
     lengths_B: Tensor
     types_T: Tensor | None = None
     start_B: Tensor | None = None
+    slots: Sequence[int] | None = None
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:
         """Lengths as numbers on the host. `pack` knows them already; otherwise this copies from the device once."""
         return tuple(self.lengths_B.tolist())
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """Tokens of each sequence that a cache already holds, as numbers on the host."""
+        return (0,) * len(self.lengths) if self.start_B is None else tuple(self.start_B.tolist())
 
     @cached_property
     def longest(self) -> int:
@@ -82,8 +89,8 @@ class Packed:
             return self
         types_T = None if self.types_T is None else self.types_T.to(device)
         start_B = None if self.start_B is None else self.start_B.to(device)
-        moved = Packed(self.ids_T.to(device), self.lengths_B.to(device), types_T, start_B)
-        moved.__dict__["lengths"] = self.lengths
+        moved = Packed(self.ids_T.to(device), self.lengths_B.to(device), types_T, start_B, self.slots)
+        moved.__dict__.update(lengths=self.lengths, starts=self.starts)
         return moved
 
 
@@ -91,6 +98,7 @@ def pack(
     sequences: Sequence[Sequence[Any]],
     types: Sequence[Sequence[int] | None] | None = None,
     start: Sequence[int] | None = None,
+    slots: Sequence[int] | None = None,
 ) -> Packed:
     """Lay sequences of token ids end to end.
 
@@ -98,6 +106,7 @@ def pack(
         sequences: token ids of each sequence, or a list of character ids for each of its words.
         types: token types of each sequence; None for a sequence means all 0.
         start: tokens of each sequence already held by a cache.
+        slots: where in the cache each lies.
 
     Raises:
         DataError: there is no sequence, one of them is empty, ids are no whole numbers, or types or start do not fit.
@@ -113,6 +122,7 @@ def pack(
         torch.tensor(lengths, dtype=torch.int64),
         _flat_types(types, lengths),
         None if start is None else _numbers(start, "starts"),
+        slots,
     )
     batch.__dict__["lengths"] = lengths
     return batch

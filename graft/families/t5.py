@@ -22,7 +22,7 @@ from graft.model.attention import Attention, Cache, Flow, Memory
 from graft.model.block import Block
 from graft.model.config import MOST_LAYERS, Config
 from graft.model.layers import norm
-from graft.model.layout import Blocks, Layout, round_up
+from graft.model.layout import Blocks, Look, round_up
 from graft.model.transformer import ROWS, Transformer
 from graft.text import Frame
 from graft.weights import Rule, linear
@@ -73,7 +73,7 @@ class Relative:
 
     def __init__(self, table: nn.Embedding, sizes: Sizes) -> None:
         self.table, self.sizes = table, sizes
-        self._made: dict[tuple[int, int], Tensor] = {}
+        self._made: dict[tuple[int, int] | Look, Tensor] = {}
 
     def block(self, q_BLHK: Tensor, blocks: Blocks, number: int) -> Tensor:
         """For one block of sequences: (1, H, L, M)."""
@@ -83,13 +83,12 @@ class Relative:
             self._made[shape] = row.unfold(1, keys, 1).flip(1)[None]
         return self._made[shape]
 
-    def slots(self, layout: Layout, slots: int) -> Tensor:
+    def slots(self, look: Look) -> Tensor:
         """For queries against the slots of a cache: (B, H, L, M)."""
-        if (0, slots) not in self._made:
-            position_BL = layout.batch.position_T[layout.cache_rows]
-            place_M = torch.arange(slots, device=position_BL.device)
-            self._made[0, slots] = self._at(place_M - position_BL[..., None]).transpose(0, 1)
-        return self._made[0, slots]
+        if look not in self._made:
+            place_M = torch.arange(look.length, device=look.position_BL.device)
+            self._made[look] = self._at(place_M - look.position_BL[..., None]).transpose(0, 1)
+        return self._made[look]
 
     def _at(self, distance: Tensor) -> Tensor:
         """What is added at these distances, key minus query: (H, ...)."""

@@ -19,7 +19,7 @@ from graft.families import Family, Grafting, Published, classifier, only, publis
 from graft.model.attention import Attention, Cache, Flow, Memory
 from graft.model.block import Block
 from graft.model.config import UNLIMITED, Config
-from graft.model.layout import HIDDEN, Blocks, Layout
+from graft.model.layout import HIDDEN, Blocks, Layout, Look
 from graft.model.linear import Linear
 from graft.model.transformer import Transformer
 from graft.text import Frame
@@ -76,7 +76,7 @@ class Relative:
         every_HBX = every_HBLR.flatten(2)[..., length:]
         return every_HBX.unflatten(-1, (length, 2 * length - 1))[..., :length].transpose(0, 1)  # type: ignore[no-any-return]
 
-    def slots(self, layout: Layout, slots: int) -> Tensor:
+    def slots(self, look: Look) -> Tensor:
         """There are none."""
         raise ModelError(ALONE)
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from graft.model.layout import Blocks, Layout, additive, hidden
+from graft.model.layout import Blocks, Layout, Look, additive, hidden
 
 PLAIN_LONGEST = 1024
 """Blocks up to this length take plain matrix products; the fused kernel wins beyond (benchmarks/kernels.py)."""
@@ -39,7 +39,7 @@ class Bias(Protocol):
     def block(self, q_BLHK: Tensor, blocks: Blocks, number: int) -> Tensor:
         """For one block of sequences: (B or 1, H, L, M)."""
 
-    def slots(self, layout: Layout, slots: int) -> Tensor:
+    def slots(self, look: Look) -> Tensor:
         """For queries against the slots of a cache: (B, H, L, M)."""
 
 
@@ -59,7 +59,7 @@ def attend(
 
     Args:
         q_THK: queries of the packed tokens.
-        k_SGK: keys; packed as the layout says, or (B, M, G, K), the slots of a cache. G divides H: each head of keys
+        k_SGK: keys; packed as the layout says, or (slots, G, M, K), the slots of a cache. G divides H: each head of keys
             serves H / G heads of queries in a row.
         v_SGK: values, as the keys.
         layout: how sequences lie; made once for a batch and shared by its layers.
@@ -73,7 +73,7 @@ def attend(
         The attended values, packed, (T, H, K).
     """
     if k_SGK.dim() == 4:
-        return _from_cache(q_THK, k_SGK, v_SGK, layout, scale, window, bias)
+        return _from_slots(q_THK, k_SGK, v_SGK, layout, scale, window, bias)
     half = q_THK.dtype in (torch.bfloat16, torch.float16)
     if q_THK.is_cuda and half and dropout is None and bias is None and _varlen() is not None:
         return _by_varlen(q_THK, k_SGK, v_SGK, layout, causal, scale, window)
@@ -138,16 +138,24 @@ def _fused(
     return out.transpose(1, 2)
 
 
-def _from_cache(
-    q_THK: Tensor, k_BMGK: Tensor, v_BMGK: Tensor, layout: Layout, scale: float, window: int, bias: Bias | None
+def _from_slots(
+    q_THK: Tensor, k_SGMK: Tensor, v_SGMK: Tensor, layout: Layout, scale: float, window: int, bias: Bias | None
 ) -> Tensor:
-    """Queries against fixed cache slots: the mask hides what lies behind a query's own position; nothing is cut off."""
-    rows_BL, mask = layout.cache_rows, layout.cache_mask(k_BMGK.shape[1], q_THK.dtype, window)
-    if bias is not None:
-        mask = mask + bias.slots(layout, k_BMGK.shape[1])
-    q, k, v = (x.transpose(1, 2) for x in (q_THK[rows_BL], k_BMGK, v_BMGK))
-    out = F.scaled_dot_product_attention(q, k, v, mask, scale=scale, enable_gqa=True)
-    return out.transpose(1, 2)[layout.batch.owner_T, layout.step_T]
+    """Queries against slots of a cache, as far as those are filled; a mask hides what lies behind a query's own place.
+
+    Where a sequence has one query, the heads that share keys lie side by side in its place.
+    """
+    out_THK, groups = torch.zeros_like(q_THK), k_SGMK.shape[1]
+    for look in layout.looks:
+        q, (k, v) = q_THK[look.rows].to(k_SGMK.dtype), (x[look.slots, :, : look.length] for x in (k_SGMK, v_SGMK))
+        mask = look.mask(k.dtype, window) if bias is None else look.mask(k.dtype, window) + bias.slots(look)
+        mask, single = mask[..., : k.shape[2]], q.dim() == 3
+        if single and bias is not None:
+            mask = mask.reshape(len(q), groups, -1, k.shape[2])
+        q = q.unflatten(1, (groups, -1)) if single else q.transpose(1, 2)
+        out = F.scaled_dot_product_attention(q, k, v, mask, scale=scale, enable_gqa=not single)
+        out_THK[look.rows] = (out.flatten(1, 2) if single else out.transpose(1, 2)).to(q_THK.dtype)
+    return out_THK
 
 
 class _Plain(torch.autograd.Function):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from graft.batch import Packed
 from graft.model.attend import Bias, attend
@@ -20,7 +21,7 @@ class Cache(Protocol):
     """Keys and values of earlier tokens, in fixed slots."""
 
     def update(self, layer: int, k_THK: Tensor, v_THK: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
-        """Store the new tokens' keys and values and return all of them, (B, M, H, K) each."""
+        """Store the new tokens' keys and values and return all of them, (slots, H, M, K) each."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Memory:
         batch: the encoder's sequences.
         hidden_TD: its hidden states; there may be more rows than tokens.
         kept: keys and values of each layer of the decoder, once it has looked: packed, (S, H, K) each, or in slots,
-            (B, M, H, K) each, where it will look again for every new token.
+            (B, H, M, K) each, where it will look again for every new token.
     """
 
     batch: Packed
@@ -39,8 +40,8 @@ class Memory:
     kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def slots(self, x_SHK: Tensor) -> Tensor:
-        """Packed keys or values in slots, (B, M, H, K)."""
-        return x_SHK[Layout(self.batch).cache_rows]
+        """Packed keys or values in slots, (B, H, M, K)."""
+        return pad_sequence(x_SHK[: len(self.batch.ids_T)].split(self.batch.lengths), True).transpose(1, 2)
 
 
 @dataclass(frozen=True, kw_only=True)

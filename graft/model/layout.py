@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -20,6 +21,12 @@ HIDDEN = -30000.0
 
 FILL = 1.5
 """A block may hold this many times the tokens of its sequences; more filling starts another block."""
+
+APART = 4.0
+"""The same for queries of one token, whose slots are best read in one piece."""
+
+SLOT_STEP = 64
+"""Places of a slot are looked at in multiples of this."""
 
 
 class Layout:
@@ -38,7 +45,6 @@ class Layout:
         """
         self.batch, self.memory, self.rotary = batch, memory, rotary
         self.rows = len(batch.ids_T) if rows is None else rows
-        self._masks: dict[tuple[int, torch.dtype, int], Tensor] = {}
         self._angles: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
 
     @cached_property
@@ -56,30 +62,9 @@ class Layout:
         return self._angles[dtype]
 
     @cached_property
-    def step_T(self) -> Tensor:
-        """Place of each token among the new tokens of its sequence."""
-        return (
-            torch.arange(len(self.batch.ids_T), device=self.batch.ids_T.device) - self.batch.first_B[self.batch.owner_T]
-        )
-
-    @cached_property
-    def cache_rows(self) -> Tensor:
-        """Rows of each sequence's new tokens, (B, L); rows past a sequence's end repeat its last one."""
-        steps_L = torch.arange(self.batch.longest, device=self.batch.ids_T.device)
-        return torch.minimum(self.batch.first_B[:, None] + steps_L, self.batch.last_B[:, None])
-
-    def cache_mask(self, slots: int, dtype: torch.dtype, window: int = 0) -> Tensor:
-        """Additive mask (B, 1, L or 1, M): a query sees the slots up to its own position, in a window the last of them.
-
-        Where it looks at other sequences, it sees the slots they fill.
-        """
-        if (slots, dtype, window) not in self._masks:
-            position_BL = self.batch.position_T[self.cache_rows]
-            last_BL = position_BL if self.memory is None else self.memory.lengths_B[:, None] - 1
-            place_M, own = torch.arange(slots, device=position_BL.device), last_BL[:, None, :, None]
-            unseen = place_M > own if not window else (place_M > own) | (place_M <= own - window)
-            self._masks[slots, dtype, window] = additive(unseen, dtype)
-        return self._masks[slots, dtype, window]
+    def looks(self) -> list[Look]:
+        """How queries meet the slots of a cache."""
+        return list(_looks(self.batch, self.memory))
 
 
 @dataclass(frozen=True)
@@ -178,19 +163,74 @@ def _shape(lengths: Sequence[int]) -> Block:
     return Block(round_up(max(lengths), 8), room, tuple(lengths))
 
 
-def _similar(order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
-    """Cut sequences, shortest first, into runs that fill a block to within FILL of its size."""
+def _similar(order: Sequence[int], lengths: Sequence[int], fill: float = FILL) -> list[list[int]]:
+    """Cut sequences, shortest first, into runs that fill a block to within `fill` of its size."""
     groups: list[list[int]] = []
     held = 0
     for index in order:
         length = lengths[index]
-        if groups and (len(groups[-1]) + 1) * length <= FILL * (held + length):
+        if groups and (len(groups[-1]) + 1) * length <= fill * (held + length):
             groups[-1].append(index)
             held += length
         else:
             groups.append([index])
             held = length
     return groups
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """Queries of some sequences side by side, and the slots of a cache they look at.
+
+    Attributes:
+        rows: of their queries: (B,) where they have one each, else (B, L), past a sequence's end its last one again.
+        slots: of the cache, one for each sequence.
+        length: places of a slot, enough for all of them.
+        position_BL: of the queries.
+        last_BL: the last place each sees; (B, 1) where all of a sequence's see the same.
+    """
+
+    rows: Tensor | slice
+    slots: Tensor | slice
+    length: int
+    position_BL: Tensor
+    last_BL: Tensor
+    masks: dict[tuple[torch.dtype, int], Tensor] = field(default_factory=dict)
+
+    def mask(self, dtype: torch.dtype, window: int = 0) -> Tensor:
+        """What to add to the scores, (B, 1, L or 1, M): a query sees the places up to its last, in a window few."""
+        if (dtype, window) not in self.masks:
+            place_M, last = torch.arange(self.length, device=self.last_BL.device), self.last_BL[:, None, :, None]
+            unseen = place_M > last if not window else (place_M > last) | (place_M <= last - window)
+            self.masks[dtype, window] = additive(unseen, dtype)
+        return self.masks[dtype, window]
+
+
+def _looks(batch: Packed, memory: Packed | None) -> Iterator[Look]:
+    """Sequences of one new token side by side; others beside those with as many; both beside slots filled as far."""
+    lengths, starts, slots = batch.lengths, batch.starts, batch.slots or range(len(batch.lengths))
+    seen = [a + b for a, b in zip(starts, lengths, strict=True)] if memory is None else memory.lengths
+    order, firsts = sorted(range(len(lengths)), key=lengths.__getitem__), [0, *accumulate(lengths)]
+    ones, device = lengths.count(1), batch.ids_T.device
+    for run, fill in ((order[:ones], APART), *((run, FILL) for run in _similar(order[ones:], lengths))):
+        for group in _similar(sorted(run, key=seen.__getitem__), seen, fill):
+            group.sort(key=slots.__getitem__)
+            steps = torch.arange(max(lengths[one] for one in group))
+            ends, first_B1, start_B1 = (torch.tensor([[x[one]] for one in group]) for x in (lengths, firsts, starts))
+            step_BL = torch.minimum(steps, ends - 1)
+            position_BL = (start_B1 + step_BL).to(device)
+            last_BL = position_BL if memory is None else torch.tensor([[seen[one] - 1] for one in group], device=device)
+            rows = (
+                _places([firsts[one] for one in group], device) if len(steps) == 1 else (first_B1 + step_BL).to(device)
+            )
+            length = round_up(max(seen[one] for one in group), SLOT_STEP)
+            yield Look(rows, _places([slots[one] for one in group], device), length, position_BL, last_BL)
+
+
+def _places(numbers: Sequence[int], device: torch.device) -> Tensor | slice:
+    """Where to find something; numbers in a row as a slice, which needs no copying."""
+    first, end = numbers[0], numbers[0] + len(numbers)
+    return slice(first, end) if list(numbers) == list(range(first, end)) else torch.tensor(numbers, device=device)
 
 
 def hidden(length: int, window: int, device: torch.device) -> Tensor:

@@ -220,7 +220,7 @@ def test_queries_against_cache_slots(cached: tuple[int, ...]):
     expected = naive(q, k, v, totals, True).split(totals)
     how = Layout(pack([[0] * length for length in new], start=cached))
     fresh = torch.cat([one[old:] for one, old in zip(q.split(totals), cached, strict=True)])
-    found = attend(fresh, k_BMHK, v_BMHK, how, causal=True, scale=SCALE)
+    found = attend(fresh, k_BMHK.transpose(1, 2), v_BMHK.transpose(1, 2), how, causal=True, scale=SCALE)
     wanted = torch.cat([one[old:] for one, old in zip(expected, cached, strict=True)])
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
 

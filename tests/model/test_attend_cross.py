@@ -11,7 +11,7 @@ from torch import Tensor
 from graft.batch import Packed, pack
 from graft.model import attend as kernels
 from graft.model.attend import attend
-from graft.model.layout import Blocks, Layout
+from graft.model.layout import Blocks, Layout, Look
 
 HEADS, SIZE, SCALE = 4, 5, 0.37
 REACH = 64
@@ -40,15 +40,14 @@ class Distances:
         self.table_HR = table_HR
 
     def at(self, query_L: Tensor, key_M: Tensor) -> Tensor:
-        return self.table_HR[:, key_M - query_L[:, None] + REACH]
+        return self.table_HR[:, (key_M - query_L[:, None] + REACH).clamp(max=2 * REACH - 1)]
 
     def block(self, q_BLHK: Tensor, blocks: Blocks, number: int) -> Tensor:
         longest = blocks.keys.shapes[number].longest
         return self.at(torch.arange(q_BLHK.shape[1]), torch.arange(longest))[None]
 
-    def slots(self, layout: Layout, slots: int) -> Tensor:
-        position_BL = layout.batch.position_T[layout.cache_rows]
-        return torch.stack([self.at(position_L, torch.arange(slots)) for position_L in position_BL])
+    def slots(self, look: Look) -> Tensor:
+        return torch.stack([self.at(position_L, torch.arange(look.length)) for position_L in look.position_BL])
 
 
 class EachItsOwn(Distances):
@@ -186,7 +185,16 @@ def test_slots_of_a_cache_with_bias(held: tuple[int, ...], window: int, groups: 
         k_BMGK[number, : totals[number]], v_BMGK[number, : totals[number]] = k, v
     fresh = torch.cat([one[old:] for one, old in zip(inputs[0].split(totals), held, strict=True)])
     layout, bias = Layout(batch(new, held)), Distances(inputs[3])
-    found = attend(fresh, k_BMGK, v_BMGK, layout, causal=True, scale=SCALE, window=window, bias=bias)
+    found = attend(
+        fresh,
+        k_BMGK.transpose(1, 2),
+        v_BMGK.transpose(1, 2),
+        layout,
+        causal=True,
+        scale=SCALE,
+        window=window,
+        bias=bias,
+    )
     expected = naive(inputs, totals, totals, causal=True, window=window).split(totals)
     wanted = torch.cat([one[old:] for one, old in zip(expected, held, strict=True)])
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
@@ -202,5 +210,5 @@ def test_slots_that_hold_the_keys_of_other_sequences(start: tuple[int, ...] | No
     for number, (k, v) in enumerate(zip(inputs[1].split(keys), inputs[2].split(keys), strict=True)):
         k_BMGK[number, : len(k)], v_BMGK[number, : len(v)] = k, v
     layout = Layout(batch(queries, start), memory=batch(keys))
-    found = attend(inputs[0], k_BMGK, v_BMGK, layout, causal=False, scale=SCALE)
+    found = attend(inputs[0], k_BMGK.transpose(1, 2), v_BMGK.transpose(1, 2), layout, causal=False, scale=SCALE)
     torch.testing.assert_close(found, naive(inputs, queries, keys, bias=False), rtol=0, atol=1e-12)
