@@ -67,6 +67,11 @@ class StaticCache:
             cache[:, one, :, :tokens] = cache[:, other, :, :tokens]
             cache[:, other, :, :tokens] = held
 
+    def wipe(self, slot: int, tokens: int) -> None:
+        """Empty the first places of a slot."""
+        for cache in (self.keys, self.values):
+            cache[:, slot, :, :tokens] = 0
+
     def _places(self, layout: Layout) -> Tensor:
         """Where each head of each new token goes, in one layer laid flat; the same in all layers."""
         if self._placed is None or self._placed[0] is not layout:
