@@ -221,6 +221,12 @@ def of_head(kind: str | None) -> list[str]:
     return [name for name in names() if find(name).fits(kind)]
 
 
+def able(model: Model) -> list[str]:
+    """The tasks a model as it is can do."""
+    own = of_head(None if model.head is None else model.head.kind)
+    return own or ([] if model.family.words else ["embed", "similarity", "summarize (sentences picked)"])
+
+
 def find(name: str) -> Task:
     """The task of that name.
 

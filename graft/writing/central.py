@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from graft.errors import DataError
 from graft.grafted import Model
+from graft.inference import Progress, in_step, told
 from graft.text.sentences import sentences
+from graft.writing.length import Length
 
 Rows: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 
 DAMPING = 0.85
 ROUNDS, NEAR = 100, 1e-9
+_ENDS, _CLOSING = (*".!?…。！？",), "\"'”’»)]」』"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +48,56 @@ def centrality(vectors_ND: Rows) -> Rows:
         if np.abs(ranks_N - before_N).max() < NEAR:
             break
     return ranks_N
+
+
+def chosen(rows: list[Sentence], count: int, length: Length, skip: int = 0) -> tuple[list[Sentence], str]:
+    """The most central sentences in the order of the text, as many as asked for and as fit, and what was cut.
+
+    Where a limit leaves no room for any of them whole, the most central is cut.
+
+    Args:
+        rows: of one text.
+        count: the most there may be.
+        length: the most they may have together.
+        skip: so many of the most central are passed over: another summary has them.
+    """
+    ranked = sorted(rows, key=lambda one: (-one.score, one.start))[skip:]
+    kept: list[Sentence] = []
+    for one in ranked:
+        if len(kept) < count and length.fits(joined([*kept, one])):
+            kept.append(one)
+    if kept or not ranked:
+        return sorted(kept, key=lambda one: one.start), ""
+    text, told = length.fitted(ranked[0].text)
+    return [replace(ranked[0], text=text, end=ranked[0].start + len(text))], told
+
+
+def joined(rows: list[Sentence]) -> str:
+    """Sentences as one text, in their order."""
+    return " ".join(" ".join(one.text.split()) for one in sorted(rows, key=lambda one: one.start))
+
+
+def extracted(model: Model, texts: list[str], progress: Progress | None = None) -> list[tuple[list[Sentence], int]]:
+    """The sentences of each text with their centrality, in order, and how many of their tokens were not read.
+
+    Lines that end without a mark (headings) are part of the comparison, yet score 0, unless there is nothing else.
+
+    Raises:
+        DataError: a text without a sentence.
+    """
+    spans = [sentences(text) for text in texts]
+    for number, found in enumerate(spans):
+        if not found:
+            raise DataError(f"text {number} (counting from 0) is empty, expected at least one sentence")
+    flat = [text[start:end] for text, own in zip(texts, spans, strict=True) for start, end in own]
+    vectors_ND = model.embed(flat, in_step(progress, len(texts), len(flat))).astype(np.float64)
+    cut = [one["truncated_tokens"] for one in told(model.windows(flat), model.settings)]
+    made, place = [], 0
+    for text, own in zip(texts, spans, strict=True):
+        ranks_N = centrality(vectors_ND[place : place + len(own)])
+        marked = np.array([text[start:end].rstrip(_CLOSING)[-1:] in _ENDS for start, end in own])
+        ranks_N = np.where(marked, ranks_N, 0.0) if marked.any() else ranks_N
+        rows = [Sentence(text[a:b], a, b, float(score)) for (a, b), score in zip(own, ranks_N, strict=True)]
+        made.append((rows, sum(cut[place : place + len(own)])))
+        place += len(own)
+    return made

@@ -1,0 +1,93 @@
+"""Generate: a model goes on with a prompt; a model that reads and writes answers it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from graft import tasks
+from graft.data.columns import Role
+from graft.data.table import Reject, Table
+from graft.errors import UsageError
+from graft.generate.sampling import Sampling
+from graft.grafted import Model
+from graft.heads import Answer
+from graft.inference import Progress
+from graft.prompting.laying import two_stacks
+from graft.sealed import Text
+from graft.tasks import Row, Task
+from graft.writing import write
+
+USUAL: Mapping[str, Any] = {"temperature": 0.8, "top_p": 0.95}
+"""How tokens are drawn where the user does not say."""
+
+
+class GenerateTask(Task):
+    """Continuations, drawn token by token (Holtzman et al. 2020, "The curious case of neural text degeneration")."""
+
+    name = "generate"
+    head = "next"
+    options = ("n", "on_text", *write.SETTINGS)
+    overflows = ("error",)
+    roles = (Role(name="text", aliases=("prompt", "sentence", "content", "body", "document")),)
+    command = "'Really liked this movie!' --n 3"
+    python = 'graft.run("generate", ["Really liked this movie!"], model=model, n=3)'
+
+    def fits(self, kind: str | None) -> bool:
+        """Done with models as they are: no model is adapted to it."""
+        return False
+
+    def read(self, table: Table, columns: Mapping[str, str]) -> tuple[list[Row], list[Reject]]:
+        """There is nothing to learn.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(
+            "generate is done with models as they are (`graft run generate`), and not learned or evaluated; to let a "
+            "model write like your texts, go on with its pretraining: `graft finetune DATA --task language`"
+        )
+
+    def answer(
+        self, model: Model, inputs: Sequence[Text], progress: Progress | None = None, **options: Any
+    ) -> list[Answer]:
+        """Continuations of each prompt: the first as the answer, others as its alternatives.
+
+        Args:
+            model: with a head that predicts the next token.
+            inputs: prompts.
+            progress: told how many are done.
+            **options: `n`, how many for each; any setting of `graft.generate.sampling.Sampling`, by its name, of which
+                temperature is 0.8, top_p 0.95 and max_tokens 128, or what there is room for, where nothing is said;
+                `on_text`, called with the number of a continuation and its next piece of text, as it comes.
+
+        Raises:
+            ModelError: the model does not write.
+            UsageError: an input is a pair, or a setting makes no sense.
+            DataError: a prompt is empty, or leaves no room.
+        """
+        write.needs_head(model, self.name, tasks.able(model))
+        plain = [one for one in inputs if isinstance(one, str)]
+        if len(plain) != len(inputs):
+            raise UsageError(f"{self.name} reads single texts, found pairs")
+        n, on_text = write.number_of(options), options.pop("on_text", None)
+        settings = {name: value for name, value in options.items() if name in write.SETTINGS and value is not None}
+        most = settings.get("max_tokens")
+        shown = settings.get("logprobs")
+        sampling = write.drawn(Sampling.of({**USUAL, **settings}))
+        sources = write.prompts(model, plain, most)
+        if most is None and model.limit is not None and not two_stacks(model):
+            room = model.limit - max(map(len, sources), default=0)
+            sampling = dataclasses.replace(sampling, max_tokens=max(1, min(sampling.max_tokens, room)))
+        found = write.write(model, sources, sampling, n=n, progress=progress, on_text=on_text)
+        answers = []
+        for source, every in zip(sources, found, strict=True):
+            first, *others = (write.told(model, one, logprobs=shown is not None) for one in every)
+            usage = {"prompt_tokens": len(source), "completion_tokens": sum(one.tokens for one in every)}
+            seed = None if sampling.greedy else sampling.seed
+            answers.append(dataclasses.replace(first, alternatives=tuple(others) or None, usage=usage, seed=seed))
+        return answers
+
+
+TASK = GenerateTask()

@@ -1,0 +1,178 @@
+"""Writing texts with a model that tells the next token: many at once, several of each, the best first."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from graft.errors import DataError, ModelError, UsageError
+from graft.generate.engine import Engine
+from graft.generate.request import Completion, Scored
+from graft.generate.sampling import Sampling
+from graft.grafted import Model
+from graft.heads import Answer
+from graft.inference import Progress
+from graft.prompting.laying import two_stacks
+
+SETTINGS = tuple(one.name for one in dataclasses.fields(Sampling))
+"""What may be asked of writing, by name."""
+
+MOST = 1000
+"""Texts written from one prompt."""
+
+SLOTS = 16
+"""Texts at work at once."""
+
+VARIED: Mapping[str, Any] = {"temperature": 0.9, "top_p": 0.95}
+"""How texts are drawn where several different ones are asked for and nothing is said of how."""
+
+OnText = Callable[[int, str], None]
+"""Told of text that is certain: the number of the continuation, and what it goes on with."""
+
+
+def needs_head(model: Model, purpose: str, able: Sequence[str]) -> None:
+    """Refuse a model that does not write, and say what it is for.
+
+    Raises:
+        ModelError: its head does not predict the next token.
+    """
+    if model.head is None or model.head.kind != "next":
+        instead = f" It can do {', '.join(able)}." if able else ""
+        raise ModelError(
+            f"{model.folder}: this model has no head that writes text, which {purpose} needs.{instead} Give one "
+            "published for language modelling, such as gpt2 or t5-small"
+        )
+
+
+def number_of(options: Mapping[str, Any]) -> int:
+    """How many texts are asked for.
+
+    Raises:
+        UsageError: no whole number from 1 to 1,000.
+    """
+    n = options.get("n", 1)
+    if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= MOST:
+        raise UsageError(f"n is {n!r:.40}, expected a whole number from 1 to {MOST:,}")
+    return n
+
+
+def prompts(model: Model, texts: Sequence[str], most: int | None) -> list[list[int]]:
+    """Texts to go on from, as token ids, open at the end.
+
+    Args:
+        model: that goes on.
+        texts: none is cut: the end of a prompt is what matters most.
+        most: tokens that are to be written; None: whatever there is room for.
+
+    Raises:
+        DataError: a text is empty, or leaves no room.
+    """
+    found = []
+    frame, limit = model.tokenizer.frame, model.limit
+    for number, (text, one) in enumerate(zip(texts, model.tokenizer.encode(texts), strict=True)):
+        ids = one.ids if two_stacks(model) else one.ids[: len(one.ids) - len(frame.end)]
+        if not text.strip() or not ids:
+            raise DataError(f"text {number} (counting from 0): the prompt is empty; give some words to go on from")
+        more = 0 if two_stacks(model) else most or 1
+        if limit is not None and len(ids) + more > limit:
+            room = f"; at most {limit - len(ids)} more can be written" if len(ids) < limit else ""
+            asked = f" and {more} to be written are {len(ids) + more}" if more else ""
+            raise DataError(
+                f"text {number} (counting from 0): a prompt of {len(ids)} tokens{asked}, the model holds {limit}{room}. "
+                "Shorten the prompt" + (" or lower max_tokens" if room else "")
+            )
+        found.append(ids)
+    return found
+
+
+def write(
+    model: Model,
+    sources: Sequence[Sequence[int]],
+    sampling: Sampling,
+    *,
+    n: int = 1,
+    progress: Progress | None = None,
+    on_text: OnText | None = None,
+) -> list[list[Completion]]:
+    """Continue prompts, or answer what an encoder reads, n times each.
+
+    Args:
+        model: with a head that predicts the next token.
+        sources: token ids of each.
+        sampling: how.
+        n: texts from each.
+        progress: told how many sources are done.
+        on_text: told of text as it comes.
+
+    Raises:
+        DataError: what the engine finds wrong with a prompt.
+    """
+    engine = Engine(model, slots=min(SLOTS, max(1, n * len(sources))))
+    requests = [engine.submit(list(source), sampling, n=n) for source in sources]
+    waiting = set(range(len(requests)))
+    while waiting:
+        for token in engine.step():
+            if on_text is not None and token.text:
+                on_text(token.index, token.text)
+        done = {number for number in waiting if requests[number].done}
+        waiting -= done
+        if progress is not None and done:
+            progress(len(done))
+    for request in requests:
+        for one in request.completions:
+            if one.finish_reason == "error":
+                raise DataError(f"nothing could be written: {one.message}")
+    return [request.completions for request in requests]
+
+
+def drawn(sampling: Sampling) -> Sampling:
+    """The same with a seed, so that what is drawn can be drawn again; what is not drawn needs none."""
+    if sampling.greedy or sampling.seed is not None:
+        return sampling
+    return dataclasses.replace(sampling, seed=secrets.randbelow(2**31))
+
+
+def several(
+    model: Model,
+    sources: Sequence[Sequence[int]],
+    sampling: Sampling,
+    n: int,
+    progress: Progress | None = None,
+) -> list[list[Completion]]:
+    """The most probable text from each source first, then different ones, drawn, as far as there are any.
+
+    Where the sampling is not greedy, all are drawn.
+    """
+    if n == 1 or not sampling.greedy:
+        return [different(every) for every in write(model, sources, sampling, n=n, progress=progress)]
+    first = write(model, sources, sampling)
+    varied = drawn(dataclasses.replace(sampling, **VARIED))
+    more = write(model, sources, varied, n=2 * n, progress=progress)
+    return [different([*one, *others])[:n] for one, others in zip(first, more, strict=True)]
+
+
+def different(completions: Sequence[Completion]) -> list[Completion]:
+    """Those whose text no earlier one has, spaces at the ends aside."""
+    return list({one.text.strip(): one for one in reversed(completions)}.values())[::-1]
+
+
+def probability(completion: Completion) -> float | None:
+    """The geometric mean of the probabilities of its tokens; None where they were not asked for."""
+    logs = [one.logprob for one in completion.logprobs]
+    return math.exp(math.fsum(logs) / len(logs)) if logs else None
+
+
+def told(model: Model, completion: Completion, *, logprobs: bool = False) -> Answer:
+    """A text as an answer."""
+    rows = tuple(_row(model, one) for one in completion.logprobs) if logprobs else None
+    return Answer(text=completion.text.strip(), finish_reason=completion.finish_reason, logprobs=rows)
+
+
+def _row(model: Model, one: Scored) -> dict[str, Any]:
+    decode = model.tokenizer.decode
+    top = [{"token": decode([id], special=True), "id": id, "logprob": value} for id, value in one.top]
+    own = {"token": decode([one.id], special=True), "id": one.id, "logprob": one.logprob}
+    return {**own, "top": top} if top else own
