@@ -133,9 +133,13 @@ class CrossAttention(Attention):
         assert memory is not None
         assert layout is not None
         if self.layer not in memory.kept:
-            k, v = self.keys(memory.hidden_TD), self.value(memory.hidden_TD).unflatten(-1, (-1, self.head_size))
+            k, v = self.remembered(memory.hidden_TD)
             memory.kept[self.layer] = (k, v) if flow.cache is None else (memory.slots(k), memory.slots(v))
         return self.mix(self.queries(x_TD), *memory.kept[self.layer], layout)
+
+    def remembered(self, hidden_TD: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of what the encoder made, (T, H, K) each."""
+        return self.keys(hidden_TD), self.value(hidden_TD).unflatten(-1, (-1, self.head_size))
 
 
 class DecoderBlock(Block):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -41,7 +42,7 @@ class Memory:
 
     def slots(self, x_SHK: Tensor) -> Tensor:
         """Packed keys or values in slots, (B, H, M, K)."""
-        return pad_sequence(x_SHK[: len(self.batch.ids_T)].split(self.batch.lengths), True).transpose(1, 2)
+        return pad_sequence(torch.split(x_SHK[: len(self.batch.ids_T)], self.batch.lengths), True).transpose(1, 2)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,6 +62,12 @@ class Layout:
         return self._angles[dtype]
 
     @cached_property
+    def step_T(self) -> Tensor:
+        """Place of each token among the new tokens of its sequence."""
+        places_T = torch.arange(len(self.batch.ids_T), device=self.batch.ids_T.device)
+        return places_T - self.batch.first_B[self.batch.owner_T]
+
+    @cached_property
     def looks(self) -> list[Look]:
         """How queries meet the slots of a cache."""
         return list(_looks(self.batch, self.memory))

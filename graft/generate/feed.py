@@ -1,0 +1,105 @@
+"""One packed step of the model for every live text: tokens in, logits out, keys and values kept in slots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from graft.batch import Packed, pack
+from graft.generate.cache import StaticCache, kept_dtype
+from graft.generate.request import Row
+from graft.generate.slots import Lane, Slots
+from graft.grafted import Model
+from graft.model.attention import Memory
+from graft.model.layout import Layout
+
+FastDecoder = Callable[[Tensor, Tensor], Tensor]
+"""ids_B, position_B -> logits_BV: row b is the text in slot b, its one new token and that token's place. It writes keys
+and values into the cache, and may write to the last place of any idle slot."""
+
+
+class Feed:
+    """A model with its slots.
+
+    Attributes:
+        stack: what writes: the backbone, or its decoder.
+        slots: where texts lie.
+        tokens: how many tokens have been run, the encoder's included.
+    """
+
+    def __init__(
+        self, model: Model, slots: int, length: int, fast: Callable[[Model, StaticCache], FastDecoder] | None = None
+    ) -> None:
+        """Make the caches.
+
+        Args:
+            model: with a head that predicts the next token.
+            slots: texts side by side.
+            length: tokens a slot holds, both of what is written and of what an encoder reads.
+            fast: makes what runs steps that give every live text one token; decoders alone.
+        """
+        backbone: Any = model.backbone
+        self.model, self.tokens = model, 0
+        self.stack = backbone if backbone.decoder is None else backbone.decoder
+        dtype, memory = kept_dtype(model.dtype, model.device), None
+
+        def cache() -> StaticCache:
+            return StaticCache(self.stack.config, slots, length, dtype=dtype, device=model.device)
+
+        if backbone.decoder is not None:
+            memory = cache()
+        self.slots = Slots(cache(), memory)
+        self.fast = None if fast is None or memory is not None else fast(model, self.slots.cache)
+
+    def remember(self, lanes: Sequence[Lane], sources: Sequence[tuple[int, ...]]) -> None:
+        """Let the encoder read what some texts answer: each source once, its keys and values kept in the text's slot."""
+        first: dict[tuple[int, ...], Lane] = {}
+        for lane, source in zip(lanes, sources, strict=True):
+            first.setdefault(source, lane)
+        backbone: Any = self.model.backbone
+        memory = self.slots.memory
+        assert memory is not None
+        batch = pack(list(first)).to(self.model.device)
+        known = backbone.remember(batch)
+        there = Layout(Packed(batch.ids_T, batch.lengths_B, slots=[lane.slot for lane in first.values()]))
+        for layer, block in enumerate(self.stack.blocks):
+            memory.update(layer, *block.memory.remembered(known.hidden_TD), there)
+        self.tokens += len(batch.ids_T)
+        for lane, source in zip(lanes, sources, strict=True):
+            giver = first[source]
+            self.slots.give(giver, source, None if giver is lane else lane)
+
+    def run(self, rows: Sequence[Row]) -> Tensor:
+        """The logits each row wants, one row after the other, (R, V), float32 where the head gives that."""
+        self.tokens += sum(len(row.ids) for row in rows)
+        lanes = [row.sample.lane for row in rows]
+        slots, starts = zip(*((lane.slot, lane.held) for lane in lanes if lane is not None), strict=True)
+        if self.fast is not None and slots == tuple(range(len(rows))) and all(len(row.ids) == 1 for row in rows):
+            ids_B = torch.tensor([row.ids[0] for row in rows], device=self.model.device)
+            return self.fast(ids_B, torch.tensor(starts, device=self.model.device))
+        batch = pack([row.ids for row in rows], start=starts, slots=slots).to(self.model.device)
+        hidden_TD = self.stack(batch, memory=self._memory(lanes), cache=self.slots.cache)
+        assert self.model.head is not None
+        return self.model.head(hidden_TD[_wanted(rows, hidden_TD.device)], batch)  # type: ignore[no-any-return]
+
+    def _memory(self, lanes: Sequence[Lane | None]) -> Memory | None:
+        """What the encoder made of the sources of some texts, as it lies in their slots."""
+        memory = self.slots.memory
+        if memory is None:
+            return None
+        lengths = torch.tensor([len(lane.source) for lane in lanes if lane is not None])
+        kept = {layer: (memory.keys[layer], memory.values[layer]) for layer in range(len(memory.keys))}
+        return Memory(Packed(lengths.new_empty(0), lengths), memory.keys.new_empty(0), kept)
+
+
+def _wanted(rows: Sequence[Row], device: torch.device) -> Tensor | slice:
+    """Rows of the batch whose logits are wanted."""
+    if all(len(row.ids) == row.wanted for row in rows):
+        return slice(None)
+    ends = accumulate(len(row.ids) for row in rows)
+    places = [place for end, row in zip(ends, rows, strict=True) for place in range(end - row.wanted, end)]
+    return torch.tensor(places, dtype=torch.int64, device=device)
