@@ -6,11 +6,12 @@ import contextlib
 import csv
 import math
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from graft.cli import asked
+from graft.cli import asked, written
 from graft.cli.output import as_json as json_line
 from graft.cli.output import bar, one_line, shortened, write, write_columns, write_json
 from graft.errors import ModelError, UsageError, nearest
@@ -38,6 +39,8 @@ class Sink:
     def __init__(self) -> None:
         self.texts = self.truncated_texts = self.truncated_tokens = self.examples_left_out = 0
         self.windows = self.windowed = self.abstained = 0
+        self.notes: Counter[str] = Counter()
+        self.streamed = False
 
     def add(self, items: Sequence[Item], answers: Sequence[Answer], *, single: bool) -> None:
         """Take the answers to a chunk of texts.
@@ -54,6 +57,7 @@ class Sink:
             several = answer.windows is not None and answer.windows > 1
             self.windowed, self.windows = self.windowed + several, self.windows + several * (answer.windows or 0)
             self.abstained += answer.abstained is True
+            self.notes.update(answer.notes or ())
             self.one(item, answer, single)
         self.flush()
 
@@ -70,7 +74,7 @@ class Json(Sink):
 
     def one(self, item: Item, answer: Answer, single: bool) -> None:
         """Print one line."""
-        write_json(fields(answer) if single else {**about(item), **fields(answer)})
+        write_json(fields(answer) if single else beside(item, answer))
 
     def flush(self) -> None:
         """Let a reader see the answers at once."""
@@ -90,6 +94,9 @@ class Plain(Json):
             return
         if single and answer.no_answer is not None:
             asked.show(str(item.text[1]), answer)
+            return
+        if answer.finish_reason is not None or answer.spans is not None:
+            written.show(joined(item), answer, single=single, streamed=self.streamed)
             return
         if not single or answer.probabilities is None:
             line = brief(answer)
@@ -114,7 +121,7 @@ class Lines(Sink):
 
     def one(self, item: Item, answer: Answer, single: bool) -> None:
         """Write one line."""
-        self.file.write(f"{json_line({**about(item), **fields(answer)})}\n")
+        self.file.write(f"{json_line(beside(item, answer))}\n")
 
 
 class Cells(Lines):
@@ -127,13 +134,21 @@ class Cells(Lines):
 
     def one(self, item: Item, answer: Answer, single: bool) -> None:
         """Write one row, and before the first the column names."""
-        row = {**about(item), **fields(answer)}
+        if answer.finish_reason is not None or answer.spans is not None:
+            for row in written.cells(beside(item, answer), answer):
+                self.row(row)
+            return
+        row = beside(item, answer)
         for name in ("probabilities", "tagged", "alternatives"):
             row.pop(name, None)
         if "entities" in row:
             row["entities"] = json_line(row["entities"])
         if "labels" in row:
             row["labels"] = "|".join(row["labels"])
+        self.row(row)
+
+    def row(self, row: dict[str, Any]) -> None:
+        """Write cells; the first ones name the columns."""
         if self.writer is None:
             self.writer = csv.DictWriter(self.file, list(row), delimiter=self.delimiter, lineterminator="\n")
             self.writer.writeheader()
@@ -179,6 +194,8 @@ def _say(sink: Sink, watch: Watch) -> None:
         )
     if sink.abstained:
         watch.note(f"note: {sink.abstained:,} of {sink.texts:,} answers are marked as abstained")
+    for note, count in sink.notes.items():
+        watch.note(f"note: {note}" if sink.texts == 1 else f"note: {count:,} of {sink.texts:,} answers: {note}")
 
 
 def _kind(out: str, task: str) -> str:
@@ -197,6 +214,14 @@ def about(item: Item) -> dict[str, Any]:
     if isinstance(item.text, tuple):
         return {**line, **{name: text for name, text in zip(item.names, item.text, strict=True) if name}}
     return {**line, "text": item.text if isinstance(item.text, str) else " ".join(item.text)}
+
+
+def beside(item: Item, answer: Answer) -> dict[str, Any]:
+    """A text with its answer; where that is a text as well, what it was made from is called source."""
+    given = about(item)
+    if answer.text is not None and "text" in given:
+        given = {("source" if name == "text" else name): value for name, value in given.items()}
+    return {**given, **fields(answer)}
 
 
 def fields(answer: Answer) -> dict[str, Any]:

@@ -11,11 +11,14 @@ from typing import Any
 from graft.errors import DataError, UsageError
 
 OWN = {
-    "ask": ("context", "n", "threshold", "stride", "longest"),
+    "ask": ("context", "n", "threshold", "stride", "longest", "template"),
     "choice": ("context",),
     "classify": ("labels", "template"),
-    "summarize": ("longest",),
-    "translate": ("longest",),
+    "generate": ("n",),
+    "pair": ("labels", "template"),
+    "similarity": ("template",),
+    "summarize": ("longest", "n", "template"),
+    "translate": ("longest", "n", "template"),
 }
 """Options that only some tasks take."""
 

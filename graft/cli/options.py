@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import logging
 import pkgutil
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,7 +54,7 @@ class Verb(TyperCommand):
         from graft.cli import settings
 
         options = [name for param in params for name in param.opts]
-        words = settings.as_settings(list(as_options(params, args, settings.table())), options)
+        words = as_options(params, settings.as_settings(args, options), settings.table())
         with settings.suggesting(options):
             return super().parse_args(ctx, list(words))
 
@@ -87,7 +87,7 @@ def strategies() -> list[tuple[str, str]]:
     return found
 
 
-def as_options(params: Sequence[Any], words: Iterable[str], settings: Container[str] | None = None) -> Iterator[str]:
+def as_options(params: Sequence[Any], words: Iterable[str], settings: Collection[str] | None = None) -> Iterator[str]:
     """Rewrite key=value words that follow a command's arguments as ``--key=value``.
 
     Args:
@@ -116,13 +116,14 @@ def as_options(params: Sequence[Any], words: Iterable[str], settings: Container[
             yield from _option(word, options, settings)
 
 
-def _option(word: str, options: dict[str, Any], settings: Container[str] | None) -> list[str]:
+def _option(word: str, options: dict[str, Any], settings: Collection[str] | None) -> list[str]:
     key, _, value = word.partition("=")
     name = key.replace("_", "-")
     if name not in options and "set" in options and (settings is None or key.replace("-", "_") in settings):
         return [f"--set={word}"]
     if name not in options:
-        raise UsageError(f"unknown option {key!r}: {nearest(name, (known for known in options if len(known) > 1))}")
+        known = [*(one for one in options if len(one) > 1), *(one.replace("_", "-") for one in settings or ())]
+        raise UsageError(f"unknown option {key!r}: {nearest(name, known)}")
     if not options[name].is_flag:
         return [f"--{name}={value}"]
     if value.lower() not in (*YES, *NO):

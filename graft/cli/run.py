@@ -22,6 +22,7 @@ from graft.cli.options import (
     roles,
     watching,
 )
+from graft.cli.settings import settings
 from graft.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from graft.heads import Answer
     from graft.recipes.watch import Watch
 
-TASKS = "classify, pair, choice, similarity, embed, tag, ask, summarize, translate or language."
+TASKS = "classify, pair, choice, similarity, embed, tag, ask, summarize, translate, generate or language."
 TaskName = Annotated[str, Argument(metavar="TASK", help=TASKS)]
 Given = Annotated[
     str | None,
@@ -61,6 +62,10 @@ Threshold = Annotated[
 Stride = Annotated[int | None, Option(metavar="N", help="Tokens from one window of a long text to the next.")]
 Longest = Annotated[int | None, Option(metavar="N", help="Most tokens of an answer; default: 30.")]
 Column = Annotated[str | None, Option(metavar="NAME", help="The column of the file that holds the texts.")]
+Set = Annotated[
+    list[str] | None,
+    Option("--set", metavar="NAME=VALUE", help="A setting of a task that writes (see below); `top_p=0.9` alone does."),
+]
 Out = Annotated[str | None, Option(metavar="FILE", help="Write the answers to a .jsonl, .csv or .tsv file.")]
 
 
@@ -71,7 +76,6 @@ OTHERWISE = {
     "classify": ", or --labels a,b,c to choose from these names without training",
     "tag": ", or one published for token classification",
     "ask": ", or one published for extractive question answering",
-    "summarize": ", or one published for writing, such as t5-small",
     "translate": ", or one published for writing, such as t5-small",
 }
 
@@ -89,6 +93,7 @@ def run(
     threshold: Threshold = None,
     stride: Stride = None,
     longest: Longest = None,
+    given: Set = None,
     column: Column = None,
     columns: Columns = None,
     encoding: Encoding = None,
@@ -105,9 +110,13 @@ def run(
     names = [name.strip() for word in labels or () for name in word.split(",")]
     _check_options(task, names, template, other, choices)
     own = {"labels": names or None, "template": template, "n": n, "threshold": threshold, "stride": stride}
-    options = task_options(task, own | {"longest": longest}, context) | {"overflow": overflow}
+    options = task_options(task, own | {"longest": longest}, context) | settings(task, given) | {"overflow": overflow}
     reference, chosen = model or _default_model(task, names), _columns(columns, column)
-    from graft.cli import answers, texts
+    from graft.cli import answers, texts, written
+
+    if "dataset" in options:
+        written.dataset(text, reference, options, dtype=dtype, as_json=as_json, watch=watching(quiet))
+        return
 
     watch = watching(quiet)
     reading = texts.Reading(
@@ -122,8 +131,10 @@ def run(
     )
     with answers.written(out, task, as_json, watch) as sink:
         found = texts.find(text, reading)
+        sink.streamed = task == "generate" and found.single and written.stream(options, plain=out is None and not as_json)
         if model is None:
-            watch.note(f"model: {reference}, {_called(reference)}")
+            picked = "; sentences are picked, --model t5-small would write" if task == "summarize" else ""
+            watch.note(f"model: {reference}, {_called(reference)}{picked}")
         for items, given in _answered(task, found, reference, dtype, _visible(watch, found, out), options):
             sink.add(items, given, single=found.single)
 
@@ -160,11 +171,11 @@ def _check_options(task: str, names: list[str], template: str | None, other: str
         raise UsageError(f"--choices is for choice, not for {task}")
     if names and task != "classify":
         raise UsageError(f"--labels is for classify, not for {task}")
-    if template is not None and not names:
+    if template is not None and not names and task in ("classify", "pair"):
         raise UsageError("--template goes with --labels, the names to choose from")
     if other is not None and task == "ask":
         raise UsageError("ask reads a question with a text: give --context TEXT|FILE instead of --with")
-    if other is not None and (names or task in ("embed", "choice", "tag", "summarize", "translate")):
+    if other is not None and (names or task in ("embed", "choice", "tag", "summarize", "translate", "generate")):
         raise UsageError(f"--with is for tasks on two texts; {'--labels' if names else task} reads one at a time")
 
 
@@ -178,8 +189,10 @@ def _default_model(task: str, names: list[str]) -> str:
     from graft.hub.wheels import ENCODER
 
     own = GRAFTS.get(task, "")
-    if names or task in ("similarity", "embed") or shipped.find(own):
+    if names or task in ("similarity", "embed", "summarize") or shipped.find(own):
         return ENCODER if names or not own else own
+    if task == "generate":
+        raise UsageError("generate needs a model that writes: give --model REF, such as gpt2, or a folder")
     raise UsageError(
         f"{task} needs a model: give --model DIR, one that `graft finetune --task {task}` made{OTHERWISE.get(task, '')}"
     )

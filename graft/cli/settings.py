@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from click import NoSuchOption
-
 from graft.errors import UsageError, nearest
 from graft.generate.sampling import REAL, WHOLE, Sampling
 
@@ -181,9 +179,10 @@ def suggesting(options: Sequence[str]) -> Iterator[None]:
     """Let the complaint about an option that there is not name settings, too, of those that it may have meant."""
     try:
         yield
-    except NoSuchOption as error:
-        names = [*options, *(f"--{name.replace('_', '-')}" for name in table())]
-        error.possibilities = difflib.get_close_matches(error.option_name, names, n=1)
+    except Exception as error:
+        if isinstance(found := getattr(error, "option_name", None), str):
+            names = [*options, *(f"--{name.replace('_', '-')}" for name in table())]
+            vars(error)["possibilities"] = difflib.get_close_matches(found, names, n=1)
         raise
 
 

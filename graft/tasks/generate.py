@@ -10,6 +10,7 @@ from graft import tasks
 from graft.data.columns import Role
 from graft.data.table import Reject, Table
 from graft.errors import UsageError
+from graft.generate.request import Completion
 from graft.generate.sampling import Sampling
 from graft.grafted import Model
 from graft.heads import Answer
@@ -28,7 +29,7 @@ class GenerateTask(Task):
 
     name = "generate"
     head = "next"
-    options = ("n", "on_text", *write.SETTINGS)
+    options = ("n", "on_text", "seeds", *write.SETTINGS)
     overflows = ("error",)
     roles = (Role(name="text", aliases=("prompt", "sentence", "content", "body", "document")),)
     command = "'Really liked this movie!' --n 3"
@@ -60,7 +61,8 @@ class GenerateTask(Task):
             progress: told how many are done.
             **options: `n`, how many for each; any setting of `graft.generate.sampling.Sampling`, by its name, of which
                 temperature is 0.8, top_p 0.95 and max_tokens 128, or what there is room for, where nothing is said;
-                `on_text`, called with the number of a continuation and its next piece of text, as it comes.
+                `on_text`, called with the number of a continuation and its next piece of text, as it comes; `seeds`,
+                one for each prompt, in place of seed.
 
         Raises:
             ModelError: the model does not write.
@@ -71,23 +73,29 @@ class GenerateTask(Task):
         plain = [one for one in inputs if isinstance(one, str)]
         if len(plain) != len(inputs):
             raise UsageError(f"{self.name} reads single texts, found pairs")
-        n, on_text = write.number_of(options), options.pop("on_text", None)
+        n, on_text, seeds = write.number_of(options), options.get("on_text"), options.get("seeds")
         settings = {name: value for name, value in options.items() if name in write.SETTINGS and value is not None}
         most = settings.get("max_tokens")
-        shown = settings.get("logprobs")
         sampling = write.drawn(Sampling.of({**USUAL, **settings}))
         sources = write.prompts(model, plain, most)
         if most is None and model.limit is not None and not two_stacks(model):
             room = model.limit - max(map(len, sources), default=0)
             sampling = dataclasses.replace(sampling, max_tokens=max(1, min(sampling.max_tokens, room)))
-        found = write.write(model, sources, sampling, n=n, progress=progress, on_text=on_text)
-        answers = []
-        for source, every in zip(sources, found, strict=True):
-            first, *others = (write.told(model, one, logprobs=shown is not None) for one in every)
-            usage = {"prompt_tokens": len(source), "completion_tokens": sum(one.tokens for one in every)}
-            seed = None if sampling.greedy else sampling.seed
-            answers.append(dataclasses.replace(first, alternatives=tuple(others) or None, usage=usage, seed=seed))
-        return answers
+        how = [dataclasses.replace(sampling, seed=seed) for seed in seeds or [sampling.seed] * len(sources)]
+        found = write.write(model, sources, how, n=n, progress=progress, on_text=on_text)
+        return [
+            _answer(model, source, every, one, logprobs=settings.get("logprobs") is not None)
+            for source, every, one in zip(sources, found, how, strict=True)
+        ]
+
+
+def _answer(
+    model: Model, source: Sequence[int], every: Sequence[Completion], sampling: Sampling, *, logprobs: bool
+) -> Answer:
+    first, *others = (write.told(model, one, logprobs=logprobs) for one in every)
+    usage = {"prompt_tokens": len(source), "completion_tokens": sum(one.tokens for one in every)}
+    seed = None if sampling.greedy else sampling.seed
+    return dataclasses.replace(first, alternatives=tuple(others) or None, usage=usage, seed=seed)
 
 
 TASK = GenerateTask()

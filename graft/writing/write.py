@@ -91,7 +91,7 @@ def prompts(model: Model, texts: Sequence[str], most: int | None) -> list[list[i
 def write(
     model: Model,
     sources: Sequence[Sequence[int]],
-    sampling: Sampling,
+    sampling: Sampling | Sequence[Sampling],
     *,
     n: int = 1,
     progress: Progress | None = None,
@@ -102,7 +102,7 @@ def write(
     Args:
         model: with a head that predicts the next token.
         sources: token ids of each.
-        sampling: how.
+        sampling: how; one for all, or one for each.
         n: texts from each.
         progress: told how many sources are done.
         on_text: told of text as it comes.
@@ -110,8 +110,11 @@ def write(
     Raises:
         DataError: what the engine finds wrong with a prompt.
     """
-    engine = Engine(model, slots=min(SLOTS, max(1, n * len(sources))))
-    requests = [engine.submit(list(source), sampling, n=n) for source in sources]
+    how = [sampling] * len(sources) if isinstance(sampling, Sampling) else sampling
+    room = max((len(source) + one.max_tokens for source, one in zip(sources, how, strict=True)), default=0) + 1
+    length = min(room, model.backbone.config.positions)
+    engine = Engine(model, slots=min(SLOTS, max(1, n * len(sources))), length=length)
+    requests = [engine.submit(list(source), one, n=n) for source, one in zip(sources, how, strict=True)]
     waiting = set(range(len(requests)))
     while waiting:
         for token in engine.step():
