@@ -30,6 +30,9 @@ BLOCK = 256
 HEAVY = (1e-3,)
 """Tokens this heavy beside the heaviest are tried as the nucleus, before all that may belong to it."""
 
+COLDEST = 1e-30
+"""A temperature below this is taken for it: single precision has nothing so small, and all weights but one are 0."""
+
 COLUMN = 64
 """The most logits one maximum stands for, where the highest of all are looked for."""
 
@@ -210,7 +213,7 @@ def _sums(weights: Weights) -> Weights:
 def _place(weights: Weights, at: float) -> int:
     """Where a running sum of weights passes a number; never at a weight of zero, whatever rounding does."""
     found = int(np.cumsum(weights, dtype=np.float64).searchsorted(at, side="right"))
-    return found if found < len(weights) and weights[found] > 0 else int(weights.argmax())
+    return found if found < len(weights) and weights[found] > 0 else int(np.flatnonzero(weights)[-1])
 
 
 def kept(row_V: Row, sampling: Sampling) -> tuple[Ids | None, Weights]:
@@ -249,7 +252,7 @@ def _weights(logits: Weights, peak: Any, temperature: float) -> Weights:
     found = logits - peak
     if temperature != 1:
         with np.errstate(over="ignore"):
-            found /= temperature
+            found /= max(temperature, COLDEST)
     return np.exp(found, out=found)  # type: ignore[no-any-return]
 
 

@@ -143,14 +143,14 @@ def spellings(word: str, tokenizer: Tokenizer | None) -> set[tuple[int, ...]]:
     if tokenizer is None:
         raise UsageError(f"bad_words holds {word!r:.60}, and this model has no tokenizer to spell it; leave it out")
     bare = tokenizer.with_frame(Frame())
+    unknown = bare.token_id("unk_token") if "unk_token" in bare.special_tokens else None
     found = {tuple(one.ids) for one in bare.encode([word, f" {word.lstrip()}"])}
     for anchor in ANCHORS:
         alone, both = (one.ids for one in bare.encode([anchor, anchor + word]))
-        if both[: len(alone)] == alone:
+        if unknown not in alone and both[: len(alone)] == alone:
             found.add(tuple(both[len(alone) :]))
             break
-    unknown = bare.special_tokens.get("unk_token")
-    return {ids for ids in found if ids and (unknown is None or bare.token_id(unknown) not in ids)}
+    return {ids for ids in found if ids and unknown not in ids}
 
 
 def as_history(prompt: Sequence[int], room: int) -> Ids:

@@ -13,7 +13,7 @@ many steps: a ModelError.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from tokenizers import models, processors
 from graft.errors import DataError, ModelError, UsageError, nearest
 from graft.files import replacing, write_json
 from graft.text.frame import GPT, Frame, declared, has, lay, literal, special_tokens, token_types
+from graft.text.incremental import Incremental, Step, plan
 from graft.text.overflow import Reading, head_tail, pick, truncate
 from graft.text.overflow import windows as in_windows  # graft.text.windows is a module
 from graft.text.read import FILES, library_errors, read_config, read_library
@@ -275,6 +276,25 @@ class Tokenizer:
                 raise DataError(f"token id {token} is not in the vocabulary: expected 0 to {self.vocab_size - 1}")
         with library_errors("the tokenizer cannot decode"):
             return self._library.decode(wanted, skip_special_tokens=not special)
+
+    def incremental(self) -> Incremental:
+        """A decoder of one text's ids as they come, without special tokens."""
+        return Incremental(self._plan(), self._piece)
+
+    @cached_property
+    def _plan(self) -> Callable[[], list[Step]]:
+        return plan(self._library)
+
+    @cached_property
+    def _unwritten(self) -> frozenset[str]:
+        return frozenset(token.content for token in self._library.get_added_tokens_decoder().values() if token.special)
+
+    def _piece(self, token: int) -> str | None:
+        """How a token is spelled; None for a special one."""
+        found = self._library.id_to_token(token) if 0 <= token < self.vocab_size else None
+        if found is None:
+            raise DataError(f"token id {token} is not in the vocabulary: expected 0 to {self.vocab_size - 1}")
+        return None if found in self._unwritten else found
 
     def save(self, folder: Path) -> None:
         """Write tokenizer.json and tokenizer_config.json, so that transformers' AutoTokenizer gives the same ids.
