@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from graft.cli import asked, written
+from graft.cli import asked, writing
 from graft.cli.output import as_json as json_line
 from graft.cli.output import bar, one_line, shortened, write, write_columns, write_json
 from graft.errors import ModelError, UsageError, nearest
@@ -96,7 +96,7 @@ class Plain(Json):
             asked.show(str(item.text[1]), answer)
             return
         if answer.finish_reason is not None or answer.spans is not None:
-            written.show(joined(item), answer, single=single, streamed=self.streamed)
+            writing.show(joined(item), answer, single=single, streamed=self.streamed)
             return
         if not single or answer.probabilities is None:
             line = brief(answer)
@@ -135,7 +135,7 @@ class Cells(Lines):
     def one(self, item: Item, answer: Answer, single: bool) -> None:
         """Write one row, and before the first the column names."""
         if answer.finish_reason is not None or answer.spans is not None:
-            for row in written.cells(beside(item, answer), answer):
+            for row in writing.cells(beside(item, answer), answer):
                 self.row(row)
             return
         row = beside(item, answer)
@@ -207,6 +207,8 @@ def _kind(out: str, task: str) -> str:
 
 def about(item: Item) -> dict[str, Any]:
     """The text of an answer, and its line."""
+    if item.file:
+        return {"file": item.file}
     line = {} if item.line is None else {"line": item.line}
     if item.choices:
         asked = {"question": item.text} if isinstance(item.text, str) else dict(zip(PARTS, item.text, strict=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
@@ -26,6 +25,7 @@ from graft.cli.settings import settings
 from graft.errors import UsageError
 
 if TYPE_CHECKING:
+    from graft.cli.each import Each
     from graft.cli.texts import Found, Item
     from graft.heads import Answer
     from graft.recipes.watch import Watch
@@ -112,50 +112,57 @@ def run(
     own = {"labels": names or None, "template": template, "n": n, "threshold": threshold, "stride": stride}
     options = task_options(task, own | {"longest": longest}, context) | settings(task, given) | {"overflow": overflow}
     reference, chosen = model or _default_model(task, names), _columns(columns, column)
-    from graft.cli import answers, texts, written
+    watch, before = watching(quiet), None if context is None else read_context(context, text, encoding)
+    from graft.cli import answers, writing
 
     if "dataset" in options:
-        written.dataset(text, reference, options, dtype=dtype, as_json=as_json, watch=watching(quiet))
+        writing.dataset(text, reference, options, dtype=dtype, as_json=as_json, watch=watch)
         return
-
-    watch = watching(quiet)
-    reading = texts.Reading(
-        watch=watch,
-        task=task,
-        other=other if context is None else read_context(context, text, encoding),
-        choices=tuple(choice.strip() for choice in choices.split("|")) if choices is not None else (),
-        columns=chosen,
-        encoding=encoding,
-        max_rejects=max_rejects,
-        quotes=not no_quotes,
-    )
     with answers.written(out, task, as_json, watch) as sink:
-        found = texts.find(text, reading)
-        sink.streamed = task == "generate" and found.single and written.stream(options, plain=out is None and not as_json)
+        reading: dict[str, Any] = {"watch": watch, "task": task, "columns": chosen, "encoding": encoding}
+        reading |= {"choices": choices, "max_rejects": max_rejects, "quotes": not no_quotes, "own": model is not None}
+        found = _found(text, other, before, reading, options)
+        sink.streamed = found.single and not (out or as_json) and writing.stream(task, options)
         if model is None:
-            picked = "; sentences are picked, --model t5-small would write" if task == "summarize" else ""
-            watch.note(f"model: {reference}, {_called(reference)}{picked}")
-        for items, given in _answered(task, found, reference, dtype, _visible(watch, found, out), options):
-            sink.add(items, given, single=found.single)
+            watch.note(f"model: {reference}, {_called(reference, task)}")
+        each = _each(task, found.single, reference, dtype, watch, options)
+        with _visible(watch, found, out).bar(task, found.total or 0, "texts") as bar:
+            for chunk in found.chunks:
+                sink.add(*each(chunk), single=found.single)
+                bar.advance(len(chunk))
+    each.close()
 
 
-def _answered(
-    task: str, found: Found, reference: str, dtype: str, watch: Watch, options: dict[str, Any]
-) -> Iterator[tuple[list[Item], list[Answer]]]:
-    """Load the model once, then answer chunk after chunk."""
+def _found(
+    given: str | None, other: str | None, context: str | None, reading: dict[str, Any], options: dict[str, Any]
+) -> Found:
+    """The texts."""
+    from graft.cli import texts
+
+    choices = reading["choices"]
+    reading |= {"choices": tuple(choice.strip() for choice in choices.split("|")) if choices is not None else ()}
+    reading |= {"lines": options.pop("lines", False)}
+    return texts.find(given, texts.Reading(other=other if context is None else context, **reading))
+
+
+def _each(task: str, single: bool, reference: str, dtype: str, watch: Watch, options: dict[str, Any]) -> Each:
+    """Load the model once, to answer chunk after chunk."""
+    from graft.cli.each import Each
     from graft.loading import load
     from graft.recipes.run import run as recipe
 
     opened = load(reference, dtype=dtype)
-    with watch.bar(task, found.total or 0, "texts") as bar:
-        for items in found.chunks:
-            own: dict[str, Any] = {"choices": [item.choices for item in items]} if task == "choice" else {}
-            yield items, recipe(task, [item.text for item in items], model=opened, **options, **own)
-            bar.advance(len(items))
+
+    def answer(items: list[Item]) -> list[Answer]:
+        own: dict[str, Any] = {"choices": [item.choices for item in items]} if task == "choice" else {}
+        return recipe(task, [item.text for item in items], model=opened, **options, **own)
+
+    return Each(answer, task, single, watch)
 
 
-def _called(reference: str) -> str:
-    return "a graft of this package" if reference in GRAFTS.values() else "the default encoder"
+def _called(reference: str, task: str) -> str:
+    picked = ": sentences are picked, not written; --model t5-small would write" if task == "summarize" else ""
+    return "a graft of this package" if reference in GRAFTS.values() else f"the default encoder{picked}"
 
 
 def _visible(watch: Watch, found: Found, out: str | None) -> Watch:

@@ -9,9 +9,11 @@ import numpy as np
 
 from graft.errors import DataError
 from graft.grafted import Model
+from graft.heads import Answer
 from graft.inference import Progress, in_step, told
 from graft.text.sentences import sentences
 from graft.writing.length import Length
+from graft.writing.vocabulary import Vocabulary
 
 Rows: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -61,7 +63,7 @@ def chosen(rows: list[Sentence], count: int, length: Length, skip: int = 0) -> t
         length: the most they may have together.
         skip: so many of the most central are passed over: another summary has them.
     """
-    ranked = sorted(rows, key=lambda one: (-one.score, one.start))[skip:]
+    ranked = sorted((one for one in rows if one.score > 0), key=lambda one: (-one.score, one.start))[skip:]
     kept: list[Sentence] = []
     for one in ranked:
         if len(kept) < count and length.fits(joined([*kept, one])):
@@ -101,3 +103,32 @@ def extracted(model: Model, texts: list[str], progress: Progress | None = None) 
         made.append((rows, sum(cut[place : place + len(own)])))
         place += len(own)
     return made
+
+
+def picked(
+    model: Model,
+    texts: list[str],
+    n: int,
+    count: int,
+    length: Length,
+    vocabulary: Vocabulary | None = None,
+    progress: Progress | None = None,
+) -> list[Answer]:
+    """Each text's most central sentences as its summary; alternatives are made of the next ones."""
+    made = []
+    for rows, cut in extracted(model, texts, progress):
+        every = [chosen(rows, count, length, skip=number * count) for number in range(n)]
+        first, *others = (_answer(kept, told, vocabulary) for kept, told in every if kept)
+        made.append(replace(first, alternatives=tuple(others) or None, truncated_tokens=cut))
+    return made
+
+
+def _answer(kept: list[Sentence], told: str, vocabulary: Vocabulary | None) -> Answer:
+    text = joined(kept)
+    return Answer(
+        text=text,
+        score=sum(one.score for one in kept),
+        spans=tuple((one.start, one.end) for one in kept),
+        unlisted=None if vocabulary is None else vocabulary.outside(text),
+        notes=(told,) if told else None,
+    )

@@ -42,9 +42,9 @@ def show(text: str, answer: Answer, *, single: bool, streamed: bool = False) -> 
             write(f"(words outside the vocabulary: {', '.join(map(one_line, answer.unlisted))})")
 
 
-def stream(options: dict[str, Any], *, plain: bool) -> bool:
-    """Let a text appear as it is written, where there is one and people read it; whether it will."""
-    if not plain or options.get("n", 1) != 1:
+def stream(task: str, options: dict[str, Any]) -> bool:
+    """Let a text appear as it is written, where there is only one; whether it will."""
+    if task != "generate" or options.get("n", 1) != 1:
         return False
     options["on_text"] = _print()
     return True
