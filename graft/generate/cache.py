@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -66,6 +68,15 @@ class StaticCache:
             held = cache[:, one, :, :tokens].clone()
             cache[:, one, :, :tokens] = cache[:, other, :, :tokens]
             cache[:, other, :, :tokens] = held
+
+    def move(self, moves: Sequence[tuple[int, int]], first: int, end: int) -> None:
+        """Give slots the places from `first` up to `end` of others, all at once: pairs of target and source."""
+        sources = torch.tensor([source for _, source in moves], device=self.keys.device)
+        for cache in (self.keys, self.values):
+            part = cache[:, :, :, first:end]
+            held = part.index_select(1, sources)
+            for place, (target, _) in enumerate(moves):
+                part[:, target] = held[:, place]
 
     def wipe(self, slot: int, tokens: int) -> None:
         """Empty the first places of a slot."""

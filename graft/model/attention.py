@@ -34,11 +34,20 @@ class Memory:
         hidden_TD: its hidden states; there may be more rows than tokens.
         kept: keys and values of each layer of the decoder, once it has looked: packed, (S, H, K) each, or in slots,
             (B, H, M, K) each, where it will look again for every new token.
+        readers: how many of the decoder's sequences, side by side, look at each of the encoder's; () is one each.
     """
 
     batch: Packed
     hidden_TD: Tensor
     kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    readers: tuple[int, ...] = ()
+
+    def beside(self, batch: Packed) -> Packed:
+        """The decoder's sequences, those that look at the same one taken together."""
+        if not self.readers or sum(self.readers) != len(batch.lengths):
+            return batch
+        lengths_B = torch.stack([part.sum() for part in torch.split(batch.lengths_B, list(self.readers))])
+        return Packed(batch.ids_T, lengths_B)
 
     def slots(self, x_SHK: Tensor) -> Tensor:
         """Packed keys or values in slots, (B, H, M, K)."""

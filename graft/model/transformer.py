@@ -111,9 +111,10 @@ class Transformer(nn.Module):
         layout = Layout(batch, rows, rotary=self.config.rotary)
         if memory is None:
             return Flow(layout=layout, cache=cache)
-        if len(memory.batch.lengths) != len(batch.lengths):
+        readers = memory.beside(batch)
+        if len(memory.batch.lengths) != len(readers.lengths):
             raise DataError(f"{len(batch.lengths)} sequences to decode beside {len(memory.batch.lengths)} encoded ones")
-        beside = Layout(batch, rows, memory=memory.batch)
+        beside = Layout(readers, rows, memory=memory.batch)
         return Flow(layout=layout, cache=cache, memory=memory, memory_layout=beside)
 
     def embed(self, batch: Packed) -> Tensor:
