@@ -56,8 +56,10 @@ class Each:
         try:
             return items, self.answer(items)
         except DataError as error:
-            if self.single or self.task not in LINEWISE:
+            if self.task not in LINEWISE:
                 raise
+            if self.single:
+                raise DataError(str(error).replace(_FIRST, "the text")) from error
             if len(items) == 1:
                 self._tell(items[0], error)
                 return [], []

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from graft.errors import UsageError, nearest
-from graft.generate.sampling import REAL, WHOLE, Sampling
+from graft.generate.sampling import WHOLE, Sampling
 
 WRITING = ("generate", "summarize", "translate", "ask")
 YES, NO = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
@@ -27,7 +27,6 @@ class Setting:
         read: from a word to the value a task takes.
         tasks: those that take it.
         several: given more than once, all count.
-        default: shown in the help page.
         name: what the task calls it, where that is another name.
     """
 
@@ -35,7 +34,6 @@ class Setting:
     read: Callable[[str, str], Any]
     tasks: tuple[str, ...] = WRITING
     several: bool = False
-    default: str = ""
     name: str = ""
 
 
@@ -61,6 +59,10 @@ def _switch(name: str, word: str) -> bool:
     if word.lower() not in (*YES, *NO):
         raise UsageError(f"{name} is {word!r:.40}, expected true or false")
     return word.lower() in YES
+
+
+def _early(name: str, word: str) -> bool | str:
+    return word if word == "never" else _switch(name, word)
 
 
 def _escaped(name: str, word: str) -> str:
@@ -90,6 +92,11 @@ _READ: Mapping[str, Callable[[str, str], Any]] = {
 }
 
 OWN: Mapping[str, Setting] = {
+    "beams": Setting(help="Search for the most probable texts with so many followed side by side.", read=_whole),
+    "length_penalty": Setting(help="With beams: above 0 longer texts do better, below 0 shorter ones.", read=_real),
+    "early_stopping": Setting(help="With beams: true, false or never.", read=_early),
+    "groups": Setting(help="With beams: so many groups of them, each kept apart from those before it.", read=_whole),
+    "diversity": Setting(help="With groups: how strongly they are kept apart.", read=_real),
     "words": Setting(help="Most words of a summary.", read=_whole, tasks=("summarize",)),
     "characters": Setting(
         help="Most characters of a summary: never longer, 155 for a search engine.", read=_whole, tasks=("summarize",)
@@ -126,14 +133,10 @@ def table() -> Mapping[str, Setting]:
     said = _attributes(Sampling.__doc__ or "")
     found = {}
     for one in dataclasses.fields(Sampling):
-        whole, real = one.name in WHOLE, one.name in REAL
-        read = _READ.get(one.name) or (_whole if whole else _real)
-        known = one.default is not dataclasses.MISSING and one.default not in (None, ()) and (whole or real)
         found[one.name] = Setting(
             help=said[one.name][:1].upper() + said[one.name][1:],
-            read=read,
+            read=_READ.get(one.name) or (_whole if one.name in WHOLE else _real),
             several=one.name in ("stop", "bad_words"),
-            default=f"{one.default}" if known else "",
         )
     return found | OWN
 
@@ -153,8 +156,7 @@ def listed() -> list[tuple[str, str]]:
 
 
 def _helped(one: Setting) -> str:
-    whose = f"For {one.tasks[0]}: {one.help[:1].lower()}{one.help[1:]}" if one.tasks != WRITING else one.help
-    return f"{whose[:-1]}; default: {one.default}." if one.default else whose
+    return f"For {one.tasks[0]}: {one.help[:1].lower()}{one.help[1:]}" if one.tasks != WRITING else one.help
 
 
 def as_settings(words: Iterable[str], options: Sequence[str]) -> Iterator[str]:

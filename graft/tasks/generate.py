@@ -29,7 +29,7 @@ class GenerateTask(Task):
 
     name = "generate"
     head = "next"
-    options = ("n", "on_text", "seeds", *write.SETTINGS)
+    options = ("n", "on_text", "seeds", *write.SETTINGS, *write.BEAMS)
     overflows = ("error",)
     roles = (Role(name="text", aliases=("prompt", "sentence", "content", "body", "document")),)
     command = "'Really liked this movie!' --n 3"
@@ -61,6 +61,7 @@ class GenerateTask(Task):
             progress: told how many are done.
             **options: `n`, how many for each; any setting of `graft.generate.sampling.Sampling`, by its name, of which
                 temperature is 0.8, top_p 0.95 and max_tokens 128, or what there is room for, where nothing is said;
+                `beams` and the other settings of `graft.generate.beam.Beams`, to search for the most probable texts;
                 `on_text`, called with the number of a continuation and its next piece of text, as it comes; `seeds`,
                 one for each prompt, in place of seed.
 
@@ -76,17 +77,30 @@ class GenerateTask(Task):
         n, on_text, seeds = write.number_of(options), options.get("on_text"), options.get("seeds")
         settings = {name: value for name, value in options.items() if name in write.SETTINGS and value is not None}
         most = settings.get("max_tokens")
+        beams = write.searching(options, n)
         sampling = write.drawn(Sampling.of({**USUAL, **settings}))
+        if beams is not None:
+            _refuse_drawing(settings)
+            sampling = Sampling.of({"temperature": 0, **settings})
         sources = write.prompts(model, plain, most)
         if most is None and model.limit is not None and not two_stacks(model):
             room = model.limit - max(map(len, sources), default=0)
             sampling = dataclasses.replace(sampling, max_tokens=max(1, min(sampling.max_tokens, room)))
+        if beams is not None:
+            found = write.several(model, sources, sampling, n, beams, progress)
+            return [_answer(model, *one, sampling, logprobs=False) for one in zip(sources, found, strict=True)]
         how = [dataclasses.replace(sampling, seed=seed) for seed in seeds or [sampling.seed] * len(sources)]
         found = write.write(model, sources, how, n=n, progress=progress, on_text=on_text)
         return [
             _answer(model, source, every, one, logprobs=settings.get("logprobs") is not None)
             for source, every, one in zip(sources, found, how, strict=True)
         ]
+
+
+def _refuse_drawing(settings: Mapping[str, Any]) -> None:
+    for name in (*write.DRAWN, "logprobs"):
+        if settings.get(name) is not None:
+            raise UsageError(f"a search by beams draws nothing; leave {name} out, or the beams")
 
 
 def _answer(

@@ -9,6 +9,7 @@ from graft import tasks
 from graft.data.columns import Role
 from graft.data.table import Reject, Table
 from graft.errors import UsageError
+from graft.generate.beam import Beams
 from graft.grafted import Model
 from graft.heads import Answer, Head
 from graft.inference import Progress
@@ -48,6 +49,7 @@ class SummarizeTask(Task):
     options: tuple[str, ...] = (
         *("longest", "n", "template", "words", "characters", "sentences", "vocabulary"),
         *write.SETTINGS,
+        *write.BEAMS,
     )
     overflows = ("truncate", "error", "window")
     combines = True
@@ -148,6 +150,7 @@ class SummarizeTask(Task):
             template=template,
             sampling=sampling_of(model, options, length=length, stop=stop),
             n=wanted,
+            beams=write.searching(options, wanted, self.several(wanted)),
             length=length,
             sentences=most,
             vocabulary=words,
@@ -156,6 +159,10 @@ class SummarizeTask(Task):
             notes=notes,
         )
         return answers(model, plain, wishes, progress)
+
+    def several(self, n: int) -> Beams:
+        """How so many different texts are found where nothing is said of how: by groups that avoid one another."""
+        return Beams(beams=2 * n, n=n, groups=n, diversity=1.0 if n > 1 else 0.0)
 
     def picks(self, model: Model) -> bool:
         """Whether the model has nothing to write with, and sentences are picked instead."""
@@ -173,7 +180,7 @@ class SummarizeTask(Task):
 
 def _refuse_writing(model: Model, options: Mapping[str, Any]) -> None:
     """Picking takes none of the settings of writing."""
-    for name in (*write.SETTINGS, "longest", "template"):
+    for name in (*write.SETTINGS, *write.BEAMS, "longest", "template"):
         if options.get(name) is not None:
             raise UsageError(
                 f"{model.folder}: this model picks sentences and does not write; leave {name} out, or give one that "

@@ -11,6 +11,7 @@ from typing import Any
 from graft.data.columns import Role
 from graft.data.table import Table
 from graft.errors import UsageError, listed, nearest
+from graft.generate.beam import Beams
 from graft.grafted import Model
 from graft.prompting import wording
 from graft.tasks.summarize import SummarizeTask
@@ -59,7 +60,7 @@ class TranslateTask(SummarizeTask):
 
     name = "translate"
     primary = "chrf"
-    options = ("longest", "n", "template", "source", "target", *write.SETTINGS)
+    options = ("longest", "n", "template", "source", "target", *write.SETTINGS, *write.BEAMS)
     combines = False
     stop = ("\n",)
     command = "'The house is small.' --from en --to de"
@@ -91,6 +92,10 @@ class TranslateTask(SummarizeTask):
                 f"{{}}'{_trained(model)}"
             )
         return wording.usual(model, f"translate {names[0]} to {names[1]}: {{}}", f"{names[0]}: {{}}\n{names[1]}:")
+
+    def several(self, n: int) -> Beams:
+        """The most probable ones."""
+        return Beams(beams=max(4, 2 * n), n=n)
 
     def picks(self, model: Model) -> bool:
         """A translation is always written."""

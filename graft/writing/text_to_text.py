@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graft.errors import DataError, UsageError
+from graft.generate.beam import Beams
 from graft.generate.request import Completion
 from graft.generate.sampling import Sampling
 from graft.grafted import Model
@@ -20,9 +21,6 @@ from graft.writing import write
 from graft.writing.length import Length, check_number
 from graft.writing.parts import parts
 from graft.writing.vocabulary import Vocabulary
-
-DRAWN = ("temperature", "top_k", "top_p", "min_p", "seed")
-"""Settings that only say something where tokens are drawn; without any of them the most probable is taken."""
 
 LONGEST = 128
 """Tokens of an answer where nothing says how long it is to be."""
@@ -39,6 +37,7 @@ class Wishes:
         template: the words around a text, {} in its place.
         sampling: how tokens are chosen; max_tokens is the most of an answer.
         n: different texts for each.
+        beams: how to search for them; None chooses tokens one by one.
         length: the most words and characters.
         sentences: the most sentences; None sets no limit.
         vocabulary: words to keep to.
@@ -50,6 +49,7 @@ class Wishes:
     template: str
     sampling: Sampling
     n: int = 1
+    beams: Beams | None = None
     length: Length = dataclasses.field(default_factory=Length)
     sentences: int | None = None
     vocabulary: Vocabulary | None = None
@@ -78,7 +78,7 @@ def sampling_of(
     check_number("longest", longest)
     if longest is not None and given.setdefault("max_tokens", longest) != longest:
         raise UsageError(f"longest is {longest}, max_tokens {given['max_tokens']}: they are the same; give one of them")
-    if not any(name in given for name in DRAWN):
+    if not any(name in given for name in write.DRAWN):
         given["temperature"] = 0.0
     if "max_tokens" not in given:
         room = LONGEST if model.limit is None or laying.two_stacks(model) else max(1, min(LONGEST, model.limit // 2))
@@ -129,15 +129,16 @@ def _written(
     """Of each text's parts: the tokens read, the tokens left out, and what was written, parts end to end."""
     flat = [part for one in read for part in one]
     ids, cut = _laid(model, wishes, flat)
-    several = wishes.n if len(flat) == len(read) else 1
-    found = write.several(model, ids, wishes.sampling, several, progress)
+    found = write.several(model, ids, wishes.sampling, wishes.n, wishes.beams, progress)
     sizes, left, made, place = [], [], [], 0
     for one in read:
         own = slice(place, place + len(one))
         place += len(one)
         sizes.append(sum(map(len, ids[own])))
         left.append(sum(cut[own]))
-        made.append(found[own][0] if len(one) == 1 else [_end_to_end([every[0] for every in found[own]])])
+        most = max(map(len, found[own]))
+        ranks = ([every[min(rank, len(every) - 1)] for every in found[own]] for rank in range(most))
+        made.append(found[own][0] if len(one) == 1 else [_end_to_end(parts) for parts in ranks])
     return sizes, left, made
 
 
@@ -167,7 +168,7 @@ def _mapped(model: Model, wishes: Wishes, cut: list[list[str]]) -> list[list[str
             break
         flat = [part for number in long for part in cut[number]]
         ids, _ = _laid(model, wishes, flat)
-        short = iter([every[0].text.strip() for every in write.write(model, ids, wishes.sampling)])
+        short = iter([every[0].text.strip() for every in write.several(model, ids, wishes.sampling, 1)])
         for number in long:
             cut[number] = _parts(model, wishes, " ".join(next(short) for _ in cut[number]) or cut[number][0])
     return [[" ".join(one)] for one in cut]

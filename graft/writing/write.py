@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from graft.errors import DataError, ModelError, UsageError
+from graft.generate.beam import Beams, Hypothesis, search
 from graft.generate.engine import Engine
 from graft.generate.request import Completion, Scored
 from graft.generate.sampling import Sampling
@@ -26,8 +27,11 @@ MOST = 1000
 SLOTS = 16
 """Texts at work at once."""
 
-VARIED: Mapping[str, Any] = {"temperature": 0.9, "top_p": 0.95}
-"""How texts are drawn where several different ones are asked for and nothing is said of how."""
+BEAMS = tuple(one.name for one in dataclasses.fields(Beams) if one.name != "n")
+"""What may be asked of a search, by name."""
+
+DRAWN = ("temperature", "top_k", "top_p", "min_p", "seed")
+"""Settings that only say something where tokens are drawn."""
 
 OnText = Callable[[int, str], None]
 """Told of text that is certain: the number of the continuation, and what it goes on with."""
@@ -138,23 +142,50 @@ def drawn(sampling: Sampling) -> Sampling:
     return dataclasses.replace(sampling, seed=secrets.randbelow(2**31))
 
 
+def searching(options: Mapping[str, Any], n: int, usual: Beams | None = None) -> Beams | None:
+    """How to search for the most probable texts, where options say so; None where tokens are chosen one by one.
+
+    Args:
+        options: a task's.
+        n: texts wanted.
+        usual: how to search where several texts are asked for and nothing is said of drawing them.
+
+    Raises:
+        UsageError: a setting that makes no sense.
+    """
+    given = {name: options[name] for name in BEAMS if options.get(name) is not None}
+    if given:
+        return Beams(**{"beams": max(4, n), **given}, n=n)
+    drawn = any(options.get(name) is not None for name in DRAWN)
+    return usual if n > 1 and not drawn else None
+
+
 def several(
     model: Model,
     sources: Sequence[Sequence[int]],
     sampling: Sampling,
     n: int,
+    beams: Beams | None = None,
     progress: Progress | None = None,
 ) -> list[list[Completion]]:
-    """The most probable text from each source first, then different ones, drawn, as far as there are any.
+    """Different texts from each source, by a search the best first; else drawn, or the one most probable at each step.
 
-    Where the sampling is not greedy, all are drawn.
+    Raises:
+        UsageError: settings that a search has no use for.
     """
-    if n == 1 or not sampling.greedy:
+    if beams is None:
         return [different(every) for every in write(model, sources, sampling, n=n, progress=progress)]
-    first = write(model, sources, sampling)
-    varied = drawn(dataclasses.replace(sampling, **VARIED))
-    more = write(model, sources, varied, n=2 * n, progress=progress)
-    return [different([*one, *others])[:n] for one, others in zip(first, more, strict=True)]
+    plain = dataclasses.replace(sampling, temperature=1.0, stop=(), logprobs=None)
+    found = search(model, sources, beams, plain, progress=progress)
+    return [different([_searched(model, one, sampling.stop) for one in every]) for every in found]
+
+
+def _searched(model: Model, one: Hypothesis, stop: Sequence[str]) -> Completion:
+    """What a search found, up to a stop string."""
+    text, tokens = model.tokenizer.decode(one.ids), len(one.ids) + (one.finish_reason == "stop")
+    ends = [place for word in stop if (place := text.find(word, len(text) - len(text.lstrip()))) >= 0]
+    reason = "stop" if ends else one.finish_reason
+    return Completion(0, text[: min(ends, default=len(text))], list(one.ids), tokens, finish_reason=reason)
 
 
 def different(completions: Sequence[Completion]) -> list[Completion]:
