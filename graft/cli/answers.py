@@ -102,14 +102,19 @@ class Plain(Json):
             line = brief(answer)
             write(line if single else f"{line}  {shortened(joined(item), len(line) + 2)}")
             return
-        if answer.labels is not None:
-            write(f"labels: {', '.join(map(one_line, answer.labels)) or 'none'}")
-        ranked = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])
-        write_columns([[one_line(name), f"{p:.3f}", bar(p)] for name, p in ranked[:SHOWN]])
-        if answer.abstained:
-            write(ABSTAINED)
-        if len(ranked) > SHOWN:
-            write(f"and {len(ranked) - SHOWN} more; --json has all")
+        _ranked(answer)
+
+
+def _ranked(answer: Answer) -> None:
+    """The labels of one text, the most probable first."""
+    if answer.labels is not None:
+        write(f"labels: {', '.join(map(one_line, answer.labels)) or 'none'}")
+    ranked = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])
+    write_columns([[one_line(name), f"{p:.3f}", bar(p)] for name, p in ranked[:SHOWN]])
+    if answer.abstained:
+        write(ABSTAINED)
+    if len(ranked) > SHOWN:
+        write(f"and {len(ranked) - SHOWN} more; --json has all")
 
 
 class Lines(Sink):
@@ -215,6 +220,8 @@ def about(item: Item) -> dict[str, Any]:
         return {**line, **asked}
     if isinstance(item.text, tuple):
         return {**line, **{name: text for name, text in zip(item.names, item.text, strict=True) if name}}
+    if item.names[0] == "question" and isinstance(item.text, str):
+        return {**line, "question": item.text}
     return {**line, "text": item.text if isinstance(item.text, str) else " ".join(item.text)}
 
 

@@ -176,13 +176,15 @@ def _visible(watch: Watch, found: Found, out: str | None) -> Watch:
 def _check_options(task: str, names: list[str], template: str | None, other: str | None, choices: str | None) -> None:
     if task != "choice" and choices is not None:
         raise UsageError(f"--choices is for choice, not for {task}")
-    if names and task != "classify":
-        raise UsageError(f"--labels is for classify, not for {task}")
+    if names and task not in ("classify", "pair"):
+        raise UsageError(f"--labels is for classify and pair, not for {task}")
     if template is not None and not names and task in ("classify", "pair"):
         raise UsageError("--template goes with --labels, the names to choose from")
     if other is not None and task == "ask":
         raise UsageError("ask reads a question with a text: give --context TEXT|FILE instead of --with")
-    if other is not None and (names or task in ("embed", "choice", "tag", "summarize", "translate", "generate")):
+    if other is not None and (
+        (names and task != "pair") or task in ("embed", "choice", "tag", "summarize", "translate", "generate")
+    ):
         raise UsageError(f"--with is for tasks on two texts; {'--labels' if names else task} reads one at a time")
 
 
@@ -196,7 +198,7 @@ def _default_model(task: str, names: list[str]) -> str:
     from graft.hub.wheels import ENCODER
 
     own = GRAFTS.get(task, "")
-    if names or task in ("similarity", "embed", "summarize") or shipped.find(own):
+    if (names and task == "classify") or task in ("similarity", "embed", "summarize") or shipped.find(own):
         return ENCODER if names or not own else own
     if task == "generate":
         raise UsageError("generate needs a model that writes: give --model REF, such as gpt2, or a folder")

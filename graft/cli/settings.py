@@ -138,7 +138,7 @@ def table() -> Mapping[str, Setting]:
             read=_READ.get(one.name) or (_whole if one.name in WHOLE else _real),
             several=one.name in ("stop", "bad_words"),
         )
-    return found | OWN
+    return {**found, **OWN}
 
 
 def _attributes(doc: str) -> dict[str, str]:
@@ -150,9 +150,7 @@ def _attributes(doc: str) -> dict[str, str]:
 
 def listed() -> list[tuple[str, str]]:
     """For the help page: each setting as an option, and what it does."""
-    return [
-        (f"--{name.replace('_', '-')}", _helped(one)) for name, one in table().items()
-    ]
+    return [(f"--{name.replace('_', '-')}", _helped(one)) for name, one in table().items()]
 
 
 def _helped(one: Setting) -> str:

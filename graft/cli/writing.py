@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from graft.heads import Answer
     from graft.recipes.watch import Watch
 
+NONE = "[no answer]"
+"""What a question without an answer is answered with; no text of an answer is this by itself."""
+
 LONG = ("alternatives", "logprobs", "usage", "notes", "spans", "seed")
 """Parts of an answer that have no cell."""
 
@@ -31,10 +34,12 @@ def show(text: str, answer: Answer, *, single: bool, streamed: bool = False) -> 
     every = (answer, *(answer.alternatives or ()))
     numbers = [f"{number}. " for number in range(1, len(every) + 1)] if len(every) > 1 else [""]
     for number, one in zip(numbers, every, strict=True):
+        sure = "" if one.score is None or one.spans is not None else f"  {one.score:.3f}"
+        said = one.text or (NONE if sure else "")
         if single:
-            write("" if streamed else f"{number}{lines(one.text or '')}")
+            write("" if streamed else f"{number}{lines(said)}{sure}")
         else:
-            line = f"{number}{one_line(one.text or '')}"
+            line = f"{number}{one_line(said)}{sure}"
             write(f"{line}  {shortened(text, len(line) + 2)}")
         if one.finish_reason == "no_allowed_token":
             write("(stopped: the settings leave no token that may be written here)")

@@ -134,7 +134,7 @@ def _different(
                     found[text] = own
                     progress(1)
             tried += wanted
-    return [(text, own) for text, own in found.items()], tried
+    return list(found.items()), tried
 
 
 def _drawn(

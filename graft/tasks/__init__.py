@@ -223,8 +223,9 @@ def of_head(kind: str | None) -> list[str]:
 
 def able(model: Model) -> list[str]:
     """The tasks a model as it is can do."""
-    own = of_head(None if model.head is None else model.head.kind)
-    return own or ([] if model.family.words else ["embed", "similarity", "summarize (sentences picked)"])
+    kind = None if model.head is None else model.head.kind
+    embeds = [] if model.family.words else ["embed", "similarity", "summarize (sentences picked)"]
+    return embeds if kind in (None, "embed") else of_head(kind)
 
 
 def find(name: str) -> Task:

@@ -113,7 +113,9 @@ class TranslateTask(SummarizeTask):
         if options.get("template") is not None:
             raise UsageError("the template says the languages: leave --from and --to out, or the template")
         if len(given) < 2:
-            raise UsageError(f"translate needs both languages: --from and --to, such as --from en --to de{_trained(model)}")
+            raise UsageError(
+                f"translate needs both languages: --from and --to, such as --from en --to de{_trained(model)}"
+            )
         for name in given.values():
             if language(str(name)) is None:
                 known = [*LANGUAGES, *LANGUAGES.values()]

@@ -83,10 +83,10 @@ def prompts(model: Model, texts: Sequence[str], most: int | None) -> list[list[i
         more = 0 if two_stacks(model) else most or 1
         if limit is not None and len(ids) + more > limit:
             room = f"; at most {limit - len(ids)} more can be written" if len(ids) < limit else ""
-            asked = f" and {more} to be written are {len(ids) + more}" if more else ""
+            asked = f" and {more} to write are {len(ids) + more}" if more else ""
             raise DataError(
-                f"text {number} (counting from 0): a prompt of {len(ids)} tokens{asked}, the model holds {limit}{room}. "
-                "Shorten the prompt" + (" or lower max_tokens" if room else "")
+                f"text {number} (counting from 0): a prompt of {len(ids)} tokens{asked}, the model holds {limit}{room}"
+                ". Shorten the prompt" + (" or lower max_tokens" if room else "")
             )
         found.append(ids)
     return found
