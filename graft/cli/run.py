@@ -25,6 +25,7 @@ from graft.cli.settings import settings
 from graft.errors import UsageError
 
 if TYPE_CHECKING:
+    from graft.cli.answers import Sink
     from graft.cli.each import Each
     from graft.cli.texts import Found, Item
     from graft.heads import Answer
@@ -126,11 +127,16 @@ def run(
         if model is None:
             watch.note(f"model: {reference}, {_called(reference, task)}")
         each = _each(task, found.single, reference, dtype, watch, options)
-        with _visible(watch, found, out).bar(task, found.total or 0, "texts") as bar:
-            for chunk in found.chunks:
-                sink.add(*each(chunk), single=found.single)
-                bar.advance(len(chunk))
+        _answer(each, found, sink, _visible(watch, found, out))
     each.close()
+
+
+def _answer(each: Each, found: Found, sink: Sink, watch: Watch) -> None:
+    """Every text, chunk after chunk."""
+    with watch.bar(each.task, found.total or 0, "texts") as bar:
+        for chunk in found.chunks:
+            sink.add(*each(chunk), single=found.single)
+            bar.advance(len(chunk))
 
 
 def _found(

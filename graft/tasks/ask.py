@@ -18,7 +18,7 @@ from graft import tasks
 from graft.data.columns import Role
 from graft.data.gold import Gold, gold
 from graft.data.table import Reject, Table
-from graft.errors import DataError, ModelError, UsageError
+from graft.errors import DataError, ModelError, UsageError, listed
 from graft.generate.beam import Beams
 from graft.grafted import Model
 from graft.heads import Answer, Head, Span
@@ -196,8 +196,8 @@ class AskTask(Task):
                 also `template`, and the settings of sampling and of searching by beams.
 
         Raises:
-            ModelError: the model neither points at answers nor writes them.
-            UsageError: an input that such a model does not read, or an option that makes no sense.
+            UsageError: the model neither points at answers nor writes them, does not read such an input, or an option
+                makes no sense.
             DataError: an empty question or text.
         """
         for number, text in enumerate(inputs):
@@ -206,7 +206,13 @@ class AskTask(Task):
                     raise DataError(f"input {number} (counting from 0): the {what} is empty or not text")
         if isinstance(model.head, Span):
             return _answers(model, _only_pairs(inputs), _rules(model, _of_span(model, options)), progress)
-        write.needs_head(model, "asking it", tasks.able(model))
+        if model.head is None or model.head.kind != "next":
+            can = listed(tasks.able(model)) or "nothing as it is"
+            raise UsageError(
+                f"{model.folder}: this model does not point at answers; adapt it with `graft finetune --task ask`, or "
+                "give one published for extractive question answering (...ForQuestionAnswering), or one that writes "
+                f"(gpt2, t5-small). It can do: {can}"
+            )
         return questions.answers(model, inputs, _asking(model, options), progress)
 
 
@@ -214,8 +220,8 @@ def _only_pairs(inputs: Sequence[Text]) -> list[tuple[str, str]]:
     pairs = [text for text in inputs if isinstance(text, tuple)]
     if len(pairs) != len(inputs):
         raise UsageError(
-            "ask reads a question with a text; give pairs (on the command line: a question and --context TEXT|FILE). "
-            "Only models that write (gpt2, t5-small) answer questions alone"
+            "no text to look for answers in: ask reads a question with a text; give pairs (on the command line: a "
+            "question and --context TEXT|FILE). Only models that write, such as gpt2 and t5-small, do without"
         )
     return pairs
 
