@@ -164,6 +164,24 @@ class Running(nn.Module):
         rows = self.outputs(self.windows(texts), head, progress)
         return torch.stack(rows).numpy() if rows else np.zeros((0, self.backbone.config.hidden_size), np.float32)
 
+    def generate(self, prompt: str | Sequence[int], n: int = 1, **settings: Any) -> Any:
+        """Continue a prompt, or let a decoder answer it.
+
+        Args:
+            prompt: text, or token ids.
+            n: how many continuations.
+            **settings: as of `graft.generate.sampling.Sampling`: max_tokens, temperature, top_p, seed, stop ...
+
+        Returns:
+            A list of `graft.generate.request.Completion`: text, ids, finish_reason, logprobs.
+
+        Raises:
+            UsageError: a setting that does not exist or makes no sense.
+            ModelError: the model's head does not predict the next token.
+            DataError: a prompt that cannot be continued.
+        """
+        return importlib.import_module("graft.generate.write").generate(self, prompt, n, **settings)
+
     def hidden_states(
         self, sequences: Sequence[Sequence[Any]], *, layers: bool = False, state: State | None = None
     ) -> list[Tensor]:

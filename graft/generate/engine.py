@@ -1,7 +1,7 @@
 """The engine: any number of requests, continued side by side in packed steps.
 
-A step runs the prompts of new requests and the last tokens of the others in one batch. A request joins as soon as a slot
-is free and leaves as soon as it is done; what goes wrong with one ends that one and no other.
+A step runs the prompts of new requests and the last tokens of the others in one batch. A request joins as soon as a
+slot is free and leaves as soon as it is done; what goes wrong with one ends that one and no other.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torch import Tensor
 
 from graft.errors import GraftError, ModelError, UsageError
 from graft.generate.cache import StaticCache
-from graft.generate.choose import Choice, Chooser, logprobs
+from graft.generate.choose import Choice, Chooser
 from graft.generate.feed import FastDecoder, Feed
 from graft.generate.lookup import Lookup
-from graft.generate.prompts import check, ends, prompt_ids
+from graft.generate.prompts import check, ends, prompt_ids, scored
 from graft.generate.request import Completion, Request, Row, Sample, Scored, Token
 from graft.generate.sampling import Sampling
 from graft.generate.slots import Lane
@@ -274,7 +274,7 @@ class Engine:
         for row, start in zip(rows, accumulate((row.wanted for row in rows), initial=0), strict=False):
             sample, lane = row.sample, _lane(row.sample)
             if row.sample.scores_prompt and lane.held < sample.given:
-                self._score_prompt(row, logits_RV[start : start + row.wanted])
+                scored(sample.request, lane.held, logits_RV[start : start + row.wanted], self._chooser.vocabulary)
             lane.held += len(row.ids) - row.drafted
             if lane.held < len(sample.ids):
                 continue
@@ -284,16 +284,6 @@ class Engine:
                 self._leave(sample)
                 self._end(sample.request, sample.completion, "length")
         self._write(writing, logits_RV)
-
-    def _score_prompt(self, row: Row, logits_RV: Tensor) -> None:
-        """Log-probabilities of the tokens that those of a row predict, as far as the prompt goes."""
-        request, held = row.sample.request, _lane(row.sample).held
-        most = request.sampling.prompt_logprobs or 0
-        if not request.prompt_logprobs:
-            request.prompt_logprobs.append(None)
-        for logits_V, token in zip(logits_RV.numpy(), request.prompt[held + 1 :], strict=False):
-            logprob, top = logprobs(logits_V, token, most, self._chooser.vocabulary)
-            request.prompt_logprobs.append(Scored(id=token, logprob=logprob, top=top))
 
     def _write(self, writing: list[tuple[Row, int]], logits_RV: Tensor) -> None:
         """Choose each text's next token; where that is the one guessed, the one after it, and so on."""
@@ -375,7 +365,9 @@ class Engine:
         """Free a text's slot. What it leaves there is kept where a token was chosen from it: then it is all numbers."""
         lane = _lane(sample)
         self._live.remove(sample)
-        self.feed.slots.drop(lane, keep=keep and (sample.completion.tokens > 0 or not sample.request.sampling.max_tokens))
+        self.feed.slots.drop(
+            lane, keep=keep and (sample.completion.tokens > 0 or not sample.request.sampling.max_tokens)
+        )
         sample.lane = None
 
     def _fail(self, sample: Sample, error: Exception) -> None:

@@ -56,7 +56,7 @@ class Feed:
         self.fast = None if fast is None or memory is not None else fast(model, self.slots.cache)
 
     def remember(self, lanes: Sequence[Lane], sources: Sequence[tuple[int, ...]]) -> None:
-        """Let the encoder read what some texts answer: each source once, its keys and values kept in the text's slot."""
+        """Let the encoder read what texts answer: each source once, its keys and values kept in the text's slot."""
         first: dict[tuple[int, ...], Lane] = {}
         for lane, source in zip(lanes, sources, strict=True):
             first.setdefault(source, lane)
@@ -67,7 +67,8 @@ class Feed:
         known = backbone.remember(batch)
         there = Layout(Packed(batch.ids_T, batch.lengths_B, slots=[lane.slot for lane in first.values()]))
         for layer, block in enumerate(self.stack.blocks):
-            memory.update(layer, *block.memory.remembered(known.hidden_TD), there)
+            keys, values = block.memory.remembered(known.hidden_TD)
+            memory.update(layer, keys, values, there)
         self.tokens += len(batch.ids_T)
         for lane, source in zip(lanes, sources, strict=True):
             giver = first[source]

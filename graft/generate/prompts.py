@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from graft.errors import DataError, ModelError
+from graft.generate.choose import logprobs
+from graft.generate.request import Request, Scored
 from graft.generate.sampling import Sampling
 from graft.grafted import Model
 
@@ -51,6 +54,23 @@ def check(model: Model, ids: Sequence[int], sampling: Sampling, length: int) -> 
         raise DataError(f"the prompt has {len(ids)} tokens, at most {length} fit; {remedy}")
     if sampling.prompt_logprobs is not None and model.backbone.decoder is not None:
         raise DataError("prompt_logprobs: an encoder reads this model's prompts, and predicts none of their tokens")
+
+
+def scored(request: Request, held: int, logits_LV: Tensor, vocabulary: int) -> None:
+    """Note how probable the tokens of a prompt are.
+
+    Args:
+        request: whose prompt it is.
+        held: how many of its tokens were read before.
+        logits_LV: what the next ones predict, (L, V), on the host.
+        vocabulary: the most probable are told of tokens below this number.
+    """
+    most = request.sampling.prompt_logprobs or 0
+    if not request.prompt_logprobs:
+        request.prompt_logprobs.append(None)
+    for logits_V, token in zip(logits_LV.numpy(), request.prompt[held + 1 :], strict=False):
+        logprob, top = logprobs(logits_V, token, most, vocabulary)
+        request.prompt_logprobs.append(Scored(id=token, logprob=logprob, top=top))
 
 
 def ends(model: Model) -> set[int]:

@@ -112,9 +112,7 @@ class Request:
     def usage(self) -> Usage:
         """Tokens taken so far."""
         written = sum(one.tokens for one in self.completions)
-        return Usage(
-            prompt_tokens=len(self.prompt), completion_tokens=written, cached_tokens=self.cached_tokens
-        )
+        return Usage(prompt_tokens=len(self.prompt), completion_tokens=written, cached_tokens=self.cached_tokens)
 
 
 @dataclass(slots=True, eq=False)

@@ -124,8 +124,7 @@ class Slots:
 
     def _victim(self, giver: Lane | None, tokens: int) -> Lane:
         """The idle slot to use: the giver's own where little else of it would be lost, else the least recently used."""
-        idle = giver is not None and giver.slot >= self.live
-        if idle and (self.memory is not None or 4 * tokens >= 3 * giver.held):
+        if giver is not None and giver.slot >= self.live and (self.memory or 4 * tokens >= 3 * giver.held):
             return giver
         return min(self.lanes[self.live :], key=lambda lane: (lane.used, lane.slot))
 

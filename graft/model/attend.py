@@ -59,8 +59,8 @@ def attend(
 
     Args:
         q_THK: queries of the packed tokens.
-        k_SGK: keys; packed as the layout says, or (slots, G, M, K), the slots of a cache. G divides H: each head of keys
-            serves H / G heads of queries in a row.
+        k_SGK: keys; packed as the layout says, or (slots, G, M, K), the slots of a cache. G divides H: each head of
+            keys serves H / G heads of queries in a row.
         v_SGK: values, as the keys.
         layout: how sequences lie; made once for a batch and shared by its layers.
         causal: a token sees only itself and those before it. A cache is always causal, unless it holds other sequences.
@@ -152,7 +152,7 @@ def _from_slots(
         mask, single = mask[..., : k.shape[2]], q.dim() == 3
         if single and bias is not None:
             mask = mask.reshape(len(q), groups, -1, k.shape[2])
-        q = q.unflatten(1, (groups, -1)) if single else q.transpose(1, 2)
+        q = q.view(len(q), groups, -1, q.shape[-1]) if single else q.transpose(1, 2)
         out = F.scaled_dot_product_attention(q, k, v, mask, scale=scale, enable_gqa=not single)
         out_THK[look.rows] = (out.flatten(1, 2) if single else out.transpose(1, 2)).to(q_THK.dtype)
     return out_THK

@@ -51,7 +51,8 @@ class Memory:
 
     def slots(self, x_SHK: Tensor) -> Tensor:
         """Packed keys or values in slots, (B, H, M, K)."""
-        return pad_sequence(torch.split(x_SHK[: len(self.batch.ids_T)], self.batch.lengths), True).transpose(1, 2)
+        parts = torch.split(x_SHK[: len(self.batch.ids_T)], list(self.batch.lengths))
+        return pad_sequence(list(parts), batch_first=True).transpose(1, 2)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,7 +75,8 @@ class Transformer(nn.Module):
         self.check(batch)
         x_TD = self.embed(batch)
         tokens = len(x_TD)
-        rows = self._rows(tokens) if cache is None and x_TD.device.type == "cpu" else tokens
+        few = cache is not None and tokens < ROWS  # decoding: filling would cost more than a new shape
+        rows = tokens if few or x_TD.device.type != "cpu" else self._rows(tokens)
         x_TD = F.pad(x_TD, (0, 0, 0, rows - tokens)) if rows > tokens else x_TD
         flow = self.flow(batch, rows, memory, cache)
         for block in self.blocks:

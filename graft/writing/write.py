@@ -10,9 +10,9 @@ from typing import Any
 
 from graft.errors import DataError, ModelError, UsageError
 from graft.generate.beam import Beams, Hypothesis, search
-from graft.generate.engine import Engine
-from graft.generate.request import Completion, Scored
+from graft.generate.request import Completion, Scored, Token
 from graft.generate.sampling import Sampling
+from graft.generate.write import write as engine_write
 from graft.grafted import Model
 from graft.heads import Answer
 from graft.inference import Progress
@@ -23,9 +23,6 @@ SETTINGS = tuple(one.name for one in dataclasses.fields(Sampling))
 
 MOST = 1000
 """Texts written from one prompt."""
-
-SLOTS = 16
-"""Texts at work at once."""
 
 BEAMS = tuple(one.name for one in dataclasses.fields(Beams) if one.name != "n")
 """What may be asked of a search, by name."""
@@ -101,7 +98,7 @@ def write(
     progress: Progress | None = None,
     on_text: OnText | None = None,
 ) -> list[list[Completion]]:
-    """Continue prompts, or answer what an encoder reads, n times each.
+    """Continue prompts, or answer what an encoder reads, n times each (`graft.generate.write.write`).
 
     Args:
         model: with a head that predicts the next token.
@@ -110,28 +107,14 @@ def write(
         n: texts from each.
         progress: told how many sources are done.
         on_text: told of text as it comes.
-
-    Raises:
-        DataError: what the engine finds wrong with a prompt.
     """
-    how = [sampling] * len(sources) if isinstance(sampling, Sampling) else sampling
-    room = max((len(source) + one.max_tokens for source, one in zip(sources, how, strict=True)), default=0) + 1
-    length = min(room, model.backbone.config.positions)
-    engine = Engine(model, slots=min(SLOTS, max(1, n * len(sources))), length=length)
-    requests = [engine.submit(list(source), one, n=n) for source, one in zip(sources, how, strict=True)]
-    waiting = set(range(len(requests)))
-    while waiting:
-        for token in engine.step():
-            if on_text is not None and token.text:
-                on_text(token.index, token.text)
-        done = {number for number in waiting if requests[number].done}
-        waiting -= done
-        if progress is not None and done:
-            progress(len(done))
-    for request in requests:
-        for one in request.completions:
-            if one.finish_reason == "error":
-                raise DataError(f"nothing could be written: {one.message}")
+
+    def told(token: Token) -> None:
+        if on_text is not None and token.text:
+            on_text(token.index, token.text)
+
+    hear = None if on_text is None else told
+    requests = engine_write(model, sources, sampling, n=n, progress=progress, on_token=hear)
     return [request.completions for request in requests]
 
 
