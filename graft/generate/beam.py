@@ -6,6 +6,7 @@ values are moved in place, as far as they can differ. What an encoder made of a 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections import Counter
@@ -26,9 +27,13 @@ from graft.generate.sampling import Sampling
 from graft.grafted import Model
 from graft.inference import Progress
 from graft.model.attention import Memory
+from graft.model.linear import laid_out
 
 TOKENS = 8192
 """Tokens of all beams' prompts and continuations searched at once."""
+
+LONG_JOB = 32
+"""Tokens to write from which on laying out the weights pays."""
 
 DRAWN = (
     "temperature",
@@ -141,12 +146,13 @@ def search(
     found: list[list[Hypothesis]] = [[] for _ in given]
     stop = frozenset(ends(model) if end is None else end)
     sizes = [(len(ids) + sampling.max_tokens) * beams.beams for ids in given]
-    for indices in by_length(sizes, TOKENS):
-        run = _Run(model, [given[index] for index in indices], beams, sampling, stop)
-        for index, hypotheses in zip(indices, run.run(), strict=True):
-            found[index] = hypotheses
-        if progress is not None:
-            progress(len(indices))
+    with laid_out(model) if len(given) * sampling.max_tokens >= LONG_JOB else contextlib.nullcontext():
+        for indices in by_length(sizes, TOKENS):
+            run = _Run(model, [given[index] for index in indices], beams, sampling, stop)
+            for index, hypotheses in zip(indices, run.run(), strict=True):
+                found[index] = hypotheses
+            if progress is not None:
+                progress(len(indices))
     return found
 
 

@@ -20,6 +20,7 @@ from graft.errors import UsageError
 from graft.heads.answers import Answer
 from graft.heads.head import Head, grouped
 from graft.model.layers import Dropout, activation
+from graft.model.linear import Linear
 
 
 class PerToken(Head):
@@ -97,7 +98,7 @@ class PredictNext(PerToken):
 
     def __init__(self, embedding: nn.Embedding, *, tied: bool = True, bias: bool = False, scale: float = 1.0) -> None:
         vocab_size, size = embedding.weight.shape
-        output = nn.Linear(size, vocab_size, bias=bias, device="meta" if tied else None)
+        output = Linear(size, vocab_size, bias=bias, device="meta" if tied else None)
         super().__init__(output)
         self.tied, self.scale = tied, scale
         if tied:
