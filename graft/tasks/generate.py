@@ -30,7 +30,6 @@ class GenerateTask(Task):
     name = "generate"
     head = "next"
     options = ("n", "on_text", "seeds", *write.SETTINGS, *write.BEAMS)
-    overflows = ("error",)
     roles = (Role(name="text", aliases=("prompt", "sentence", "content", "body", "document")),)
     command = "'Really liked this movie!' --n 3"
     python = 'graft.run("generate", ["Really liked this movie!"], model=model, n=3)'

@@ -55,7 +55,7 @@ class PairTask(ClassifyTask):
         if not isinstance(model.head, Classify):
             raise UsageError(
                 f"{model.folder}: this model has no labels; adapt one with `graft finetune DATA --task {self.name}`, "
-                "or give one that writes (t5-small) and name the labels to choose from (--labels entailment,contradiction)"
+                "or give one that writes (t5-small) with labels to choose from (--labels entailment,contradiction)"
             )
         return answered(model, pairs, progress)
 

@@ -173,7 +173,10 @@ def _searched(model: Model, one: Hypothesis, stop: Sequence[str]) -> Completion:
 
 def different(completions: Sequence[Completion]) -> list[Completion]:
     """Those whose text no earlier one has, spaces at the ends aside."""
-    return list({one.text.strip(): one for one in reversed(completions)}.values())[::-1]
+    found: dict[str, Completion] = {}
+    for one in completions:
+        found.setdefault(one.text.strip(), one)
+    return list(found.values())
 
 
 def probability(completion: Completion) -> float | None:
