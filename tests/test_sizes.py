@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("graft", "tests", "benchmarks", "examples", "scripts")
 FILE_LINES = 400
 FUNCTION_LINES = 50
-CORE_LINES = 2910
+CORE_LINES = 2920
 NOT_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 CORE = ("model", "families", "batch.py", "weights.py", "checkpoint.py")
 

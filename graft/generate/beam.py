@@ -18,12 +18,13 @@ import numpy as np
 import torch
 
 from graft.batch import Packed, by_length, pack
-from graft.errors import ModelError, UsageError
+from graft.errors import DataError, ModelError, UsageError
 from graft.generate.cache import StaticCache, kept_dtype
 from graft.generate.choose import highest
 from graft.generate.penalties import Ids, Row, Rules
 from graft.generate.prompts import check, ends, prompt_ids
 from graft.generate.sampling import Sampling
+from graft.generate.stream import TextStream
 from graft.grafted import Model
 from graft.inference import Progress
 from graft.model.attention import Memory
@@ -31,6 +32,9 @@ from graft.model.linear import laid_out
 
 TOKENS = 8192
 """Tokens of all beams' prompts and continuations searched at once."""
+
+BEFORE = 16
+"""Tokens of a prompt that say how the text behind it begins: with a space or without."""
 
 LONG_JOB = 32
 """Tokens to write from which on laying out the weights pays."""
@@ -103,11 +107,13 @@ class Hypothesis:
         ids: its tokens, without the end token.
         score: its log-probability, and what the settings add to that, divided by the length to the power given.
         finish_reason: "stop" (an end token) or "length".
+        text: what the tokens say behind the prompt; "" where the model has no tokenizer.
     """
 
     ids: list[int]
     score: float
     finish_reason: str
+    text: str = ""
 
 
 def search(
@@ -141,8 +147,11 @@ def search(
     given = [prompt_ids(model, prompt) for prompt in prompts]
     two = model.backbone.decoder is not None
     longest = model.backbone.config.positions - (0 if two else sampling.max_tokens)
-    for ids in given:
-        check(model, ids, sampling, longest)
+    for number, ids in enumerate(given):
+        try:
+            check(model, ids, sampling, longest)
+        except DataError as error:
+            raise DataError(f"prompt {number} (counting from 0): {error}") from error
     found: list[list[Hypothesis]] = [[] for _ in given]
     stop = frozenset(ends(model) if end is None else end)
     sizes = [(len(ids) + sampling.max_tokens) * beams.beams for ids in given]
@@ -150,10 +159,19 @@ def search(
         for indices in by_length(sizes, TOKENS):
             run = _Run(model, [given[index] for index in indices], beams, sampling, stop)
             for index, hypotheses in zip(indices, run.run(), strict=True):
-                found[index] = hypotheses
+                before = () if two else given[index][-BEFORE:]
+                found[index] = [_spelled(model, one, before) for one in hypotheses]
             if progress is not None:
                 progress(len(indices))
     return found
+
+
+def _spelled(model: Model, found: Hypothesis, before: Sequence[int]) -> Hypothesis:
+    if not model.has_tokenizer:
+        return found
+    known = model.tokenizer.vocab_size
+    stream = TextStream(model.tokenizer, before=before if max(before, default=0) < known else ())
+    return dataclasses.replace(found, text="".join(map(stream.add, found.ids)) + stream.finish())
 
 
 def _check_settings(sampling: Sampling) -> None:

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from itertools import accumulate, islice
 
 import torch
 from torch import Tensor
 
-from graft.errors import GraftError, ModelError, UsageError
-from graft.generate.cache import StaticCache
+from graft.errors import GraftError, ModelError
 from graft.generate.choose import Choice, Chooser
-from graft.generate.feed import FastDecoder, Feed
+from graft.generate.feed import Feed, MakeFast
 from graft.generate.lookup import Lookup
-from graft.generate.prompts import check, ends, prompt_ids, scored
+from graft.generate.prompts import at_least_one, check, ends, prompt_ids, scored
 from graft.generate.request import Completion, Request, Row, Sample, Scored, Token
 from graft.generate.sampling import Sampling
 from graft.generate.slots import Lane
@@ -33,7 +32,10 @@ TOKENS = 512
 """Tokens of a step: longer prompts are read over several, so that other texts flow on."""
 
 LEAST = 16
-"""Tokens of prompts that a step reads in any case; and those that a text waits for another to compute."""
+"""Tokens of prompts that a step reads in any case."""
+
+WORTH = 4
+"""So many tokens that another text is about to compute are worth waiting for."""
 
 REASONS = {
     "error": "the model gave logits that are not numbers",
@@ -65,7 +67,7 @@ class Engine:
         length: int | None = None,
         tokens: int = TOKENS,
         end: Collection[int] | None = None,
-        fast: Callable[[Model, StaticCache], FastDecoder] | None = None,
+        fast: MakeFast | None = None,
     ) -> None:
         """Make an engine; its cache is allocated once and never grows.
 
@@ -75,7 +77,7 @@ class Engine:
             length: tokens a text may have, prompt included; None takes the model's positions, at most LONGEST.
             tokens: most tokens of a step, as long as every live text gets its own.
             end: tokens that end a text; None asks the model's folder.
-            fast: makes what runs the steps that give each live text one token.
+            fast: makes what runs the steps that give each live text one token (see `graft.generate.feed`).
 
         Raises:
             ModelError: the model's head does not predict the next token.
@@ -84,9 +86,7 @@ class Engine:
         """
         if model.head is None or model.head.kind != "next":
             raise ModelError(f"{model.folder}: writing text needs a head that predicts the next token")
-        for name, number in (("slots", slots), ("tokens", tokens)):
-            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-                raise UsageError(f"{name} is {number!r:.60}, expected a whole number of at least 1")
+        at_least_one(slots=slots, tokens=tokens)
         self.model, self.budget = model, tokens
         self.length = length or min(model.backbone.config.positions, LONGEST)
         self.end = frozenset(ends(model) if end is None else end)
@@ -128,8 +128,7 @@ class Engine:
         Raises:
             UsageError: n is no number of texts.
         """
-        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-            raise UsageError(f"n is {n!r:.60}, expected a number of texts, at least 1")
+        at_least_one(n=n)
         sampling = Sampling() if sampling is None else sampling
         request = Request([], sampling, [Completion(index) for index in range(n)])
         try:
@@ -211,9 +210,8 @@ class Engine:
         """Whether a live text is about to compute much of what this one begins with."""
         if sample.source or sample.scores_prompt:
             return False
-        slots = self.feed.slots
-        coming = slots.coming(sample.ids)
-        return coming >= LEAST and coming - slots.shared(sample.ids)[1] >= LEAST
+        coming = self.feed.slots.coming(sample.ids)
+        return coming >= WORTH and coming - self.feed.slots.shared(sample.ids)[1] >= WORTH
 
     def _remember(self, samples: Sequence[Sample]) -> None:
         """Let the encoder read; where that fails, each source alone."""

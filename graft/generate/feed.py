@@ -21,6 +21,8 @@ FastDecoder = Callable[[Tensor, Tensor], Tensor]
 """ids_B, position_B -> logits_BV: row b is the text in slot b, its one new token and that token's place. It writes keys
 and values into the cache, and may write to the last place of any idle slot."""
 
+MakeFast = Callable[[Model, StaticCache], FastDecoder | None]
+
 
 class Feed:
     """A model with its slots.
@@ -31,16 +33,15 @@ class Feed:
         tokens: how many tokens have been run, the encoder's included.
     """
 
-    def __init__(
-        self, model: Model, slots: int, length: int, fast: Callable[[Model, StaticCache], FastDecoder] | None = None
-    ) -> None:
+    def __init__(self, model: Model, slots: int, length: int, fast: MakeFast | None = None) -> None:
         """Make the caches.
 
         Args:
             model: with a head that predicts the next token.
             slots: texts side by side.
             length: tokens a slot holds, both of what is written and of what an encoder reads.
-            fast: makes what runs steps that give every live text one token; decoders alone.
+            fast: makes what runs steps that give every live text one token, or None where it cannot; not asked where
+                an encoder reads.
         """
         backbone: Any = model.backbone
         self.model, self.tokens = model, 0
@@ -77,8 +78,10 @@ class Feed:
     def run(self, rows: Sequence[Row]) -> Tensor:
         """The logits each row wants, one row after the other, (R, V), float32 where the head gives that."""
         self.tokens += sum(len(row.ids) for row in rows)
-        lanes = [row.sample.lane for row in rows]
-        slots, starts = zip(*((lane.slot, lane.held) for lane in lanes if lane is not None), strict=True)
+        lanes = [row.sample.lane for row in rows if row.sample.lane is not None]
+        slots, starts = zip(*((lane.slot, lane.held) for lane in lanes), strict=True)
+        for lane, row in zip(lanes, rows, strict=True):
+            lane.written = lane.held + len(row.ids)
         if self.fast is not None and slots == tuple(range(len(rows))) and all(len(row.ids) == 1 for row in rows):
             ids_B = torch.tensor([row.ids[0] for row in rows], device=self.model.device)
             return self.fast(ids_B, torch.tensor(starts, device=self.model.device))
@@ -87,12 +90,12 @@ class Feed:
         assert self.model.head is not None
         return self.model.head(hidden_TD[_wanted(rows, hidden_TD.device)], batch)  # type: ignore[no-any-return]
 
-    def _memory(self, lanes: Sequence[Lane | None]) -> Memory | None:
+    def _memory(self, lanes: Sequence[Lane]) -> Memory | None:
         """What the encoder made of the sources of some texts, as it lies in their slots."""
         memory = self.slots.memory
         if memory is None:
             return None
-        lengths = torch.tensor([len(lane.source) for lane in lanes if lane is not None])
+        lengths = torch.tensor([len(lane.source) for lane in lanes])
         kept = {layer: (memory.keys[layer], memory.values[layer]) for layer in range(len(memory.keys))}
         return Memory(Packed(lengths.new_empty(0), lengths), memory.keys.new_empty(0), kept)
 

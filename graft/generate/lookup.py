@@ -33,5 +33,6 @@ class Lookup:
         for size in range(min(LONGEST, len(ids)), SHORTEST - 1, -1):
             place = self._places.get(tuple(ids[-size:]))
             if place is not None:
-                return list(ids[place : place + most])
+                period = list(ids[place:])  # where that run is the end of the text, it goes on repeating itself
+                return [period[step % len(period)] for step in range(most)]
         return []

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from graft.errors import DataError, ModelError
+from graft.errors import DataError, ModelError, UsageError
 from graft.generate.choose import logprobs
 from graft.generate.request import Request, Scored
 from graft.generate.sampling import Sampling
@@ -30,10 +30,24 @@ def prompt_ids(model: Model, prompt: str | Sequence[int]) -> list[int]:
         [encoding] = tokenizer.encode([prompt])
         spare = 0 if model.backbone.decoder is not None else len(tokenizer.frame.end)
         return encoding.ids[: len(encoding.ids) - spare]
-    numbers = np.array(list(prompt))
+    try:
+        numbers = np.array(list(prompt))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"a prompt is text or a list of token ids, found {prompt!r:.60}") from error
     if len(numbers) and (numbers.ndim != 1 or not np.can_cast(numbers.dtype, np.int64)):
         raise DataError(f"a prompt is text or a list of token ids, found {numbers.dtype} of shape {numbers.shape}")
     return [int(number) for number in numbers]
+
+
+def at_least_one(**numbers: Any) -> None:
+    """Refuse what is no number of things.
+
+    Raises:
+        UsageError: naming it.
+    """
+    for name, number in numbers.items():
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            raise UsageError(f"{name} is {number!r:.60}, expected a whole number of at least 1")
 
 
 def check(model: Model, ids: Sequence[int], sampling: Sampling, length: int) -> None:

@@ -10,9 +10,6 @@ from graft.generate.cache import StaticCache
 CHUNK = 64
 """Tokens compared at once."""
 
-DRAFTED = 64
-"""At most so many places behind a text are written to as well."""
-
 
 @dataclass(slots=True, eq=False)
 class Lane:
@@ -22,6 +19,7 @@ class Lane:
         slot: its number.
         ids: tokens of the text in it; a live one's grow.
         held: how many of the first have their keys and values there.
+        written: places that hold something, guesses and what is just being read included.
         source: what the encoder read, where the slot holds keys and values of it.
         used: when it was last used.
     """
@@ -29,6 +27,7 @@ class Lane:
     slot: int
     ids: list[int] = field(default_factory=list)
     held: int = 0
+    written: int = 0
     source: tuple[int, ...] = ()
     used: int = 0
 
@@ -91,7 +90,7 @@ class Slots:
         kept = source if giver is not None else ()
         self._exchange(lane.slot, self.live)
         self.live += 1
-        lane.ids, lane.held, lane.source = ids, tokens, kept
+        lane.ids, lane.held, lane.written, lane.source = ids, tokens, tokens, kept
         self._touch(lane)
         return lane
 
@@ -111,15 +110,15 @@ class Slots:
         """
         self._exchange(lane.slot, self.live - 1)
         self.live -= 1
-        written = len(lane.ids) + DRAFTED
         # The last place of an idle slot is anybody's: decoders of fixed shape write there.
         lane.held = min(lane.held, self.cache.length - 1) if keep else 0
         lane.ids = lane.ids[: lane.held]
         if not keep:
-            self.cache.wipe(lane.slot, written)
+            self.cache.wipe(lane.slot, lane.written)
             if self.memory is not None:
                 self.memory.wipe(lane.slot, len(lane.source))
             lane.source = ()
+        lane.written = lane.held
         self._touch(lane)
 
     def _victim(self, giver: Lane | None, tokens: int) -> Lane:
@@ -134,12 +133,13 @@ class Slots:
         if self.memory is not None:
             self.memory.copy(source.slot, target.slot, len(source.source))
         target.ids, target.held, target.source = source.ids[:tokens], tokens, source.source
+        target.written = tokens
 
     def _exchange(self, one: int, other: int) -> None:
         if one == other:
             return
         first, second = self.lanes[one], self.lanes[other]
-        self.cache.swap(one, other, max(first.held, second.held))
+        self.cache.swap(one, other, max(first.written, second.written))
         if self.memory is not None:
             self.memory.swap(one, other, max(len(first.source), len(second.source)))
         self.lanes[one], self.lanes[other] = second, first

@@ -8,7 +8,7 @@ from typing import Any
 
 from graft.errors import DataError
 from graft.generate.engine import Engine
-from graft.generate.prompts import prompt_ids
+from graft.generate.prompts import at_least_one, prompt_ids
 from graft.generate.request import Completion, Request, Token
 from graft.generate.sampling import Sampling
 from graft.grafted import Model
@@ -68,6 +68,7 @@ def write(
         ModelError: the model's head does not predict the next token.
         DataError: a prompt cannot be continued; the message counts from 0.
     """
+    at_least_one(n=n)
     if not prompts:
         return []
     how = [sampling] * len(prompts) if isinstance(sampling, Sampling) else sampling
@@ -78,18 +79,23 @@ def write(
     requests = [engine.submit(prompt, one, n=n) for prompt, one in zip(prompts, how, strict=True)]
     steps = most * -(-n * len(prompts) // SIDE_BY_SIDE)
     with laid_out(model.backbone) if steps >= LONG_JOB else contextlib.nullcontext():
-        told: set[int] = set()
-        while engine.busy:
-            tokens = engine.step()
-            if on_token is not None:
-                for token in tokens:
-                    on_token(token)
-            ended = {id(token.request) for token in tokens if token.request.done} - told
-            told |= ended
-            if ended and progress is not None:
-                progress(len(ended))
+        _run(engine, progress, on_token)
     for number, request in enumerate(requests):
         message = next((one.message for one in request.completions if one.finish_reason == "error"), None)
         if message is not None:
             raise DataError(f"prompt {number} (counting from 0): {message}")
     return requests
+
+
+def _run(engine: Engine, progress: Progress | None, on_token: Callable[[Token], None] | None) -> None:
+    """Step until all is done, and tell of it."""
+    told: set[int] = set()
+    while engine.busy:
+        tokens = engine.step()
+        if on_token is not None:
+            for token in tokens:
+                on_token(token)
+        ended = {id(token.request) for token in tokens if token.request.done} - told
+        told |= ended
+        if ended and progress is not None:
+            progress(len(ended))

@@ -196,6 +196,7 @@ def test_what_ends_a_text_is_told(tiny):
     assert (ended.ids, ended.finish_reason) == ([], "stop")
     [[long]] = search(model, [[5, 6]], None, Sampling(max_tokens=4), end=())
     assert (len(long.ids), long.finish_reason) == (4, "length")
+    assert long.text == model.tokenizer.decode(long.ids)
     [[nothing]] = search(model, [[5, 6]], None, Sampling(max_tokens=0))
     assert (nothing.ids, nothing.finish_reason) == ([], "length")
 
@@ -248,7 +249,7 @@ def test_what_a_search_cannot_use_is_refused(tiny):
     for options in ({"temperature": 0.7}, {"top_k": 3}, {"seed": 1}, {"stop": ["a"]}, {"lookup": 2}):
         with pytest.raises(UsageError, match=f"{next(iter(options))} is .*: a search for the best text has no use"):
             search(model, [[1]], None, Sampling(**options))
-    with pytest.raises(DataError, match="the prompt has 39 tokens, at most 35 fit"):
-        search(model, [[1] * 39], None, Sampling(max_tokens=5))
+    with pytest.raises(DataError, match=r"prompt 1 \(counting from 0\): the prompt has 39 tokens, at most 35 fit"):
+        search(model, [[1], [1] * 39], None, Sampling(max_tokens=5))
     with pytest.raises(ModelError, match="needs a head that predicts the next token"):
         search(load(tiny("bert-classify").folder, "float32"), [[1]])

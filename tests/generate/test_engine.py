@@ -123,7 +123,7 @@ def test_log_probabilities_are_the_models_own(model: Model):
         engine.run()
         [done] = request.completions
         [logits] = model.logits([[*prompt, *done.ids]])
-        logs = logits[:, : model.tokenizer.vocab_size].log_softmax(-1)
+        logs = logits.log_softmax(-1)[:, : model.tokenizer.vocab_size]
         first, *rest = request.prompt_logprobs
         assert first is None
         assert [one.id for one in rest if one] == prompt[1:]
@@ -189,13 +189,13 @@ def test_speculation_changes_nothing(tiny):
     """Texts that repeat themselves, so that guesses are right, and drawn ones, where they are mostly wrong."""
     for name in ("gpt2-lm", "mistral-lm", "t5-lm"):
         model = load(tiny(name).folder, "float32")
-        prompts = [[3, 4, 5, 6] * 4, *draw((12, 3))]
+        prompts = [[3, 4, 5, 6] * 4, *draw((12, 3)), [9, 9, 9]]
         for options in ({"temperature": 0}, {"seed": 5, "temperature": 0.3, "logprobs": 1}, {"seed": 6, "top_k": 3}):
             runs = []
             for lookup in (0, 1, 6):
                 engine = Engine(model, end=(), slots=3)
-                sampling = Sampling(max_tokens=20, lookup=lookup, **options)  # type: ignore[arg-type]
-                requests = [engine.submit(prompt, sampling, n=2) for prompt in prompts]
+                samplings = [Sampling(max_tokens=most, lookup=lookup, **options) for most in (20, 4, 13, 9)]  # type: ignore[arg-type]
+                requests = [engine.submit(*one, n=2) for one in zip(prompts, samplings, strict=True)]
                 engine.run()
                 runs.append([(one.ids, one.text) for request in requests for one in request.completions])
             assert runs[1] == runs[0]
@@ -268,7 +268,7 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
     ([0.5], {}, "a prompt is text or a list of token ids, found float64"),
     ([[1], [2]], {}, "a prompt is text or a list of token ids, found int64 of shape"),
     ([2], {"allowed": [5000]}, "allowed names token 5000"),
-    (7, {}, "'int' object is not iterable"),
+    (7, {}, "a prompt is text or a list of token ids, found 7"),
 ]
 
 
@@ -363,5 +363,5 @@ def test_what_cannot_write_is_refused(tiny, model: Model):
         Engine(model, tokens="many")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="a cache of 41 tokens a sequence; this model allows 1 to 40"):
         Engine(model, length=41)
-    with pytest.raises(UsageError, match="n is 0, expected a number of texts, at least 1"):
+    with pytest.raises(UsageError, match="n is 0, expected a whole number of at least 1"):
         Engine(model).submit([1], n=0)

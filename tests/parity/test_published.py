@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import save_file
 from torch import Tensor
 
 from graft.batch import pack
+from graft.generate.beam import Beams, search
 from graft.generate.cache import StaticCache
+from graft.generate.sampling import Sampling
 from graft.grafted import Model
 from graft.loading import load
 
@@ -100,3 +103,25 @@ def test_its_story_is_the_same_without_a_cache(stories: tuple[Path, dict[str, An
     ids = reference["greedy_token_ids"]
     [logits] = load(folder, "float32").logits([ids[:-1]])
     assert logits.argmax(-1).tolist() == ids[1:]
+
+
+def test_its_most_probable_stories_are_those_of_transformers(stories: tuple[Path, dict[str, Any]]):
+    folder, _ = stories
+    ours, theirs = load(folder, "float32"), transformers.LlamaForCausalLM.from_pretrained(folder).eval()
+    prompts = [[1], [1, 403, 407, 261, 378], [1, 317, 265]]
+    found = search(ours, prompts, Beams(n=4), Sampling(max_tokens=60, no_repeat_ngram=3), end=[2])
+    for prompt, hypotheses in zip(prompts, found, strict=True):
+        wanted = theirs.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            max_new_tokens=60,
+            do_sample=False,
+            num_beams=4,
+            num_return_sequences=4,
+            no_repeat_ngram_size=3,
+            eos_token_id=2,
+            pad_token_id=0,
+        )
+        assert [one.ids for one in hypotheses] == [
+            [token for token in row[len(prompt) :].tolist() if token not in (0, 2)] for row in wanted
+        ]
