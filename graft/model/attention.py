@@ -44,10 +44,8 @@ class Memory:
 
     def beside(self, batch: Packed) -> Packed:
         """The decoder's sequences, those that look at the same one taken together."""
-        if not self.readers or sum(self.readers) != len(batch.lengths):
-            return batch
-        lengths_B = torch.stack([part.sum() for part in torch.split(batch.lengths_B, list(self.readers))])
-        return Packed(batch.ids_T, lengths_B)
+        parts = torch.split(batch.lengths_B, list(self.readers)) if self.readers else ()
+        return Packed(batch.ids_T, torch.stack([part.sum() for part in parts])) if parts else batch
 
     def slots(self, x_SHK: Tensor) -> Tensor:
         """Packed keys or values in slots, (B, H, M, K)."""

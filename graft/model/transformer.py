@@ -112,10 +112,9 @@ class Transformer(nn.Module):
         layout = Layout(batch, rows, rotary=self.config.rotary)
         if memory is None:
             return Flow(layout=layout, cache=cache)
-        readers = memory.beside(batch)
-        if len(memory.batch.lengths) != len(readers.lengths):
+        beside = Layout(memory.beside(batch), rows, memory=memory.batch)
+        if len(memory.batch.lengths) != len(beside.batch.lengths):
             raise DataError(f"{len(batch.lengths)} sequences to decode beside {len(memory.batch.lengths)} encoded ones")
-        beside = Layout(readers, rows, memory=memory.batch)
         return Flow(layout=layout, cache=cache, memory=memory, memory_layout=beside)
 
     def embed(self, batch: Packed) -> Tensor:

@@ -23,7 +23,7 @@ def prompts() -> list[list[int]]:
     return [torch.randint(1, 70, (length,), generator=generator).tolist() for length in (5, 1, 17, 2, 9)]
 
 
-def theirs(made: Any, prompt: list[int], known: int, **options: Any) -> list[tuple[list[int], float]]:
+def theirs(made: Any, prompt: list[int], known: int, end: int = END, **options: Any) -> list[tuple[list[int], float]]:
     """What transformers finds: ids without the prompt and what follows the end token, and scores."""
     model = made.theirs
     width = model.get_output_embeddings().weight.shape[0]
@@ -38,10 +38,10 @@ def theirs(made: Any, prompt: list[int], known: int, **options: Any) -> list[tup
         pad_token_id=0,
         return_dict_in_generate=True,
         output_scores=True,
-        **{"num_beams": 4, "eos_token_id": END, **options},
+        **{"num_beams": 4, "eos_token_id": end, **options},
     )
-    given, ends = 1 if two else len(prompt), {END}
-    cut = [list(itertools.takewhile(lambda one: one not in ends, row[given:].tolist())) for row in found.sequences]
+    given = 1 if two else len(prompt)
+    cut = [list(itertools.takewhile(lambda one: one != end, row[given:].tolist())) for row in found.sequences]
     return list(zip(cut, found.sequences_scores.tolist(), strict=True))
 
 
@@ -70,10 +70,13 @@ def test_texts_are_those_of_transformers(tiny, name: str, setting: str):
     made = tiny(name)
     model, texts = load(made.folder, "float32"), prompts()
     ours, options = SETTINGS[setting]
-    found = search(model, texts, Beams(**ours), Sampling(max_tokens=LONGEST), end=[END])
+    [[free], *_] = search(model, texts, None, Sampling(max_tokens=LONGEST), end=())
+    end = free.ids[3]  # ends some texts early, others late or never
+    found = search(model, texts, Beams(**ours), Sampling(max_tokens=LONGEST, logit_bias={end: 2.0}), end=[end])
     known = min(model.tokenizer.vocab_size, model.backbone.config.vocab_size)
     for one, prompt in zip(found, texts, strict=True):
-        check(one, theirs(made, prompt, known, **options))
+        check(one, theirs(made, prompt, known, end, sequence_bias=[[[end], 2.0]], **options))
+    assert "stop" in {one.finish_reason for hypotheses in found for one in hypotheses}
 
 
 @pytest.mark.parametrize("name", ["gpt2-lm", "t5-lm"])
