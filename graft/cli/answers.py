@@ -109,7 +109,7 @@ def _ranked(answer: Answer) -> None:
     """The labels of one text, the most probable first."""
     if answer.labels is not None:
         write(f"labels: {', '.join(map(one_line, answer.labels)) or 'none'}")
-    ranked = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])
+    ranked = sorted((answer.probabilities or {}).items(), key=lambda pair: -pair[1])
     write_columns([[one_line(name), f"{p:.3f}", bar(p)] for name, p in ranked[:SHOWN]])
     if answer.abstained:
         write(ABSTAINED)

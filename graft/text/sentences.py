@@ -8,8 +8,8 @@ ABBREVIATIONS = frozenset(
     # titles, companies, references, months; then German and French
     ("mr", "mrs", "ms", "dr", "prof", "st", "sr", "jr", "gen", "col", "maj", "capt", "lt", "sgt", "rev", "hon", "gov")
     + ("sen", "rep", "pres", "inc", "ltd", "co", "corp", "no", "vs", "etc", "e.g", "i.e", "cf", "al", "fig", "vol")
-    + ("pp", "approx", "dept", "est", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec")
-    + ("bzw", "z.b", "d.h", "usw", "ca", "nr", "mme", "mlle")
+    + ("pp", "approx", "dept", "est", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov")
+    + ("dec", "bzw", "z.b", "d.h", "usw", "ca", "nr", "mme", "mlle")
 )
 """Words whose full stop ends no sentence where another word follows; written without their last stop."""
 
