@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from graft.heads import Answer
     from graft.recipes.watch import Watch
 
-LINEWISE = ("score", "complete", "generate", "summarize", "translate")
+LINEWISE = ("score", "complete", "generate", "summarize", "translate", "ask")
 """Tasks that go on after a text they cannot answer."""
 
 SHOWN = 3

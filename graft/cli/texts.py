@@ -25,11 +25,14 @@ Text: TypeAlias = str | tuple[str, str] | list[str]
 DOCUMENTS = ("summarize",)
 """Tasks that read a text file, or standard input, as one text."""
 
-FOLDERS = ("summarize", "translate", "generate")
-"""Tasks that read a folder of text files, each as one text."""
+SOURCES = {"summarize": "document", "translate": "source", "generate": "text"}
+"""Tasks whose tables have a column of their own name for texts; they also read a folder of text files."""
 
 CHUNK = 512
 """Texts of a file answered at a time: enough to be fast, few enough to show the first answers soon."""
+
+WRITTEN = 32
+"""The same where answers are written, which takes longer."""
 
 PAIR = ("sentence1", "sentence2")
 BLOCK = 2**16
@@ -105,9 +108,8 @@ def find(given: str | None, reading: Reading) -> Found:
         _needs_context("standard input", reading)
         return Found(_standard_input(reading), None)
     assert given is not None
-    if reading.task in FOLDERS and os.path.isdir(given):
-        items = documents.folder(Path(given), reading)
-        return Found((items[start : start + CHUNK] for start in range(0, len(items), CHUNK)), len(items))
+    if reading.task in SOURCES and os.path.isdir(given) and (reading.task in DOCUMENTS or os.sep in given):
+        return _chunks(documents.folder(Path(given), reading), reading)
     kind = file_kind(given)
     if kind is None:
         _refuse_options_of_files(reading)
@@ -116,7 +118,12 @@ def find(given: str | None, reading: Reading) -> Found:
     items = _lines(Path(given), reading) if kind == ".txt" else _rows(Path(given), reading)
     if not items:
         raise DataError(f"{given}: there is no text in it")
-    return Found((items[start : start + CHUNK] for start in range(0, len(items), CHUNK)), len(items))
+    return _chunks(items, reading)
+
+
+def _chunks(items: list[Item], reading: Reading) -> Found:
+    size = WRITTEN if reading.task in (*SOURCES, "ask") else CHUNK
+    return Found((items[start : start + size] for start in range(0, len(items), size)), len(items))
 
 
 def file_kind(given: str) -> str | None:
@@ -170,10 +177,13 @@ def _rows(path: Path, reading: Reading) -> list[Item]:
     words = reading.task == "tag" and (".conll" in path.suffixes or "tokens" in reading.columns)
     pairs = ("similarity", "pair", "choice", "ask")
     alone = closed or reading.task not in pairs or (reading.task != "choice" and reading.other is not None)
+    columns = {**questions, **reading.columns}
+    if reading.task in SOURCES:
+        columns = {SOURCES[reading.task] if role == "text" else role: name for role, name in columns.items()}
     loaded = load_rows(
-        tasks.find("tag" if words else "classify" if alone else reading.task),
+        tasks.find("tag" if words else "classify" if alone and reading.task not in SOURCES else reading.task),
         path,
-        columns={**questions, **reading.columns},
+        columns=columns,
         encoding=reading.encoding,
         max_rejects=reading.max_rejects,
         quotes=reading.quotes,

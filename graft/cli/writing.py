@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NONE = "[no answer]"
 """What a question without an answer is answered with; no text of an answer is this by itself."""
 
-LONG = ("alternatives", "logprobs", "usage", "notes", "spans", "seed")
+LONG = ("alternatives", "logprobs", "prompt_logprobs", "usage", "notes", "spans", "seed")
 """Parts of an answer that have no cell."""
 
 

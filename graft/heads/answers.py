@@ -73,6 +73,7 @@ class Answer:
         finish_reason: why a written text ends where it does: "stop", "length" or "no_allowed_token".
         usage: tokens of the prompt and tokens written, all texts together.
         logprobs: of each token written: token, id, logprob, and the most probable ones (top), where they are asked for.
+        prompt_logprobs: the same of the prompt's tokens.
         seed: what a text was drawn with; the same one gives it again.
         spans: for a text put together from sentences of the input: the first character of each and the one after the
             last.
@@ -100,6 +101,7 @@ class Answer:
     finish_reason: str | None = None
     usage: Mapping[str, int] | None = None
     logprobs: tuple[Mapping[str, Any], ...] | None = None
+    prompt_logprobs: tuple[Mapping[str, Any], ...] | None = None
     seed: int | None = None
     spans: tuple[tuple[int, int], ...] | None = None
     unlisted: tuple[str, ...] | None = None

@@ -24,6 +24,12 @@ USUAL: Mapping[str, Any] = {"temperature": 0.8, "top_p": 0.95}
 """How tokens are drawn where the user does not say."""
 
 
+NOT_LEARNED = (
+    "generate is done with models as they are (`graft run generate`), and not learned or evaluated; to let a model "
+    "write like your texts, go on with its pretraining: `graft finetune DATA --task language`"
+)
+
+
 class GenerateTask(Task):
     """Continuations, drawn token by token (Holtzman et al. 2020, "The curious case of neural text degeneration")."""
 
@@ -39,15 +45,24 @@ class GenerateTask(Task):
         return False
 
     def read(self, table: Table, columns: Mapping[str, str]) -> tuple[list[Row], list[Reject]]:
+        """Prompts."""
+        column = columns["text"]
+        kept, rejected = [], []
+        for line, values in zip(table.lines, table.rows, strict=True):
+            text = values.get(column)
+            if isinstance(text, str) and text.strip():
+                kept.append(Row((text,), None, line))
+            else:
+                rejected.append(Reject(line=line, reason=f"{column!r} is empty or not text", text=str(text or "")))
+        return kept, rejected
+
+    def learn(self, rows: Sequence[Row]) -> dict[str, Any]:
         """There is nothing to learn.
 
         Raises:
             UsageError: always.
         """
-        raise UsageError(
-            "generate is done with models as they are (`graft run generate`), and not learned or evaluated; to let a "
-            "model write like your texts, go on with its pretraining: `graft finetune DATA --task language`"
-        )
+        raise UsageError(NOT_LEARNED)
 
     def answer(
         self, model: Model, inputs: Sequence[Text], progress: Progress | None = None, **options: Any
@@ -87,25 +102,26 @@ class GenerateTask(Task):
             sampling = dataclasses.replace(sampling, max_tokens=max(1, min(sampling.max_tokens, room)))
         if beams is not None:
             found = write.several(model, sources, sampling, n, beams, progress)
-            return [_answer(model, *one, sampling, logprobs=False) for one in zip(sources, found, strict=True)]
+            return [_answer(model, *one, sampling) for one in zip(sources, found, strict=True)]
         how = [dataclasses.replace(sampling, seed=seed) for seed in seeds or [sampling.seed] * len(sources)]
-        found = write.write(model, sources, how, n=n, progress=progress, on_text=on_text)
-        return [
-            _answer(model, source, every, one, logprobs=settings.get("logprobs") is not None)
-            for source, every, one in zip(sources, found, how, strict=True)
-        ]
+        done = write.write(model, sources, how, n=n, progress=progress, on_text=on_text)
+        answers = []
+        for source, request, one in zip(sources, done, how, strict=True):
+            before = None if one.prompt_logprobs is None else write.shown(model, request.prompt_logprobs)
+            answer = _answer(model, source, request.completions, one)
+            answers.append(dataclasses.replace(answer, prompt_logprobs=before))
+        return answers
 
 
 def _refuse_drawing(settings: Mapping[str, Any]) -> None:
-    for name in (*write.DRAWN, "logprobs"):
+    for name in (*write.DRAWN, "logprobs", "prompt_logprobs"):
         if settings.get(name) is not None:
             raise UsageError(f"a search by beams draws nothing; leave {name} out, or the beams")
 
 
-def _answer(
-    model: Model, source: Sequence[int], every: Sequence[Completion], sampling: Sampling, *, logprobs: bool
-) -> Answer:
-    first, *others = (write.told(model, one, logprobs=logprobs) for one in every)
+def _answer(model: Model, source: Sequence[int], every: Sequence[Completion], sampling: Sampling) -> Answer:
+    shown = sampling.logprobs is not None
+    first, *others = (write.told(model, one, logprobs=shown) for one in every)
     usage = {"prompt_tokens": len(source), "completion_tokens": sum(one.tokens for one in every)}
     seed = None if sampling.greedy else sampling.seed
     return dataclasses.replace(first, alternatives=tuple(others) or None, usage=usage, seed=seed)

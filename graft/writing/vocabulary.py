@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graft.errors import UsageError
 from graft.grafted import Model
 
 
@@ -17,7 +18,10 @@ class Vocabulary:
         """
         from graft.text import word_list  # the list is read only where it is asked for
 
-        self.words = word_list.find(name)
+        try:
+            self.words = word_list.find(name)
+        except UsageError as error:
+            raise UsageError(str(error).replace("words is", "vocabulary is", 1)) from error
 
     def allowed(self, model: Model) -> frozenset[int]:
         """The tokens the model may write."""

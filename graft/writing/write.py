@@ -10,7 +10,7 @@ from typing import Any
 
 from graft.errors import DataError, ModelError, UsageError
 from graft.generate.beam import Beams, Hypothesis, search
-from graft.generate.request import Completion, Scored, Token
+from graft.generate.request import Completion, Request, Scored, Token
 from graft.generate.sampling import Sampling
 from graft.generate.write import write as engine_write
 from graft.grafted import Model
@@ -97,7 +97,7 @@ def write(
     n: int = 1,
     progress: Progress | None = None,
     on_text: OnText | None = None,
-) -> list[list[Completion]]:
+) -> list[Request]:
     """Continue prompts, or answer what an encoder reads, n times each (`graft.generate.write.write`).
 
     Args:
@@ -114,8 +114,7 @@ def write(
             on_text(token.index, token.text)
 
     hear = None if on_text is None else told
-    requests = engine_write(model, sources, sampling, n=n, progress=progress, on_token=hear)
-    return [request.completions for request in requests]
+    return engine_write(model, sources, sampling, n=n, progress=progress, on_token=hear)
 
 
 def drawn(sampling: Sampling) -> Sampling:
@@ -157,10 +156,11 @@ def several(
         UsageError: settings that a search has no use for.
     """
     if beams is None:
-        return [different(every) for every in write(model, sources, sampling, n=n, progress=progress)]
+        found = write(model, sources, sampling, n=n, progress=progress)
+        return [different(request.completions) for request in found]
     plain = dataclasses.replace(sampling, temperature=1.0, stop=(), logprobs=None)
-    found = search(model, sources, beams, plain, progress=progress)
-    return [different([_searched(model, one, sampling.stop) for one in every]) for every in found]
+    best = search(model, sources, beams, plain, progress=progress)
+    return [different([_searched(model, one, sampling.stop) for one in every]) for every in best]
 
 
 def _searched(model: Model, one: Hypothesis, stop: Sequence[str]) -> Completion:
@@ -187,8 +187,13 @@ def probability(completion: Completion) -> float | None:
 
 def told(model: Model, completion: Completion, *, logprobs: bool = False) -> Answer:
     """A text as an answer."""
-    rows = tuple(_row(model, one) for one in completion.logprobs) if logprobs else None
+    rows = shown(model, completion.logprobs) if logprobs else None
     return Answer(text=completion.text.strip(), finish_reason=completion.finish_reason, logprobs=rows)
+
+
+def shown(model: Model, tokens: Sequence[Scored | None]) -> tuple[dict[str, Any], ...]:
+    """Tokens with their log-probabilities, ready for JSON; what nothing predicts is left out."""
+    return tuple(_row(model, one) for one in tokens if one is not None)
 
 
 def _row(model: Model, one: Scored) -> dict[str, Any]:

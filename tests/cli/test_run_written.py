@@ -165,3 +165,14 @@ def test_translate_takes_languages(graft: Run, writer: Path):
     assert done.json["finish_reason"] in ("stop", "length")
     graft("run", "translate", "ab", "--from", "en", "--to", "xx", *words).failed(2, "unknown language 'xx'")
     graft("run", "translate", "ab", *words).failed(2, "say --from en --to de")
+
+
+def test_tables_have_the_columns_of_their_task(graft: Run, base: Path, writer: Path, tmp_path: Path):
+    table = tmp_path / "rows.csv"
+    table.write_text('article,prompt\n"Alpha came. Beta went.",abc\n')
+    picked = graft("run", "summarize", table, "--model", base, "--sentences", "1", "--json")
+    assert picked.lines[0]["source"] == "Alpha came. Beta went."
+    same = graft("run", "summarize", table, "--column", "article", "--model", base, "--sentences", "1", "--json")
+    assert same.lines == picked.lines
+    written = graft("run", "generate", table, "--model", writer, "--max-tokens", "3", "--json")
+    assert written.lines[0]["source"] == "abc"

@@ -129,9 +129,11 @@ def test_a_model_without_a_head_that_writes_is_told_what_it_is_for(tiny, tmp_pat
     with pytest.raises(ModelError, match="It can do embed, similarity, summarize"):
         graft.run("generate", ["a"], model=tiny("bert").folder)
     rows = tmp_path / "rows.csv"
-    rows.write_text("text\na\n")
+    rows.write_text("text\n" + "".join(f"a{number}\n" for number in range(30)))
     with pytest.raises(UsageError, match="to let a model write like your texts.*--task language"):
         graft.finetune(rows, task="generate", model=tiny("gpt2-lm").folder)
+    with pytest.raises(UsageError, match="asked for task 'generate', but the model fits"):
+        graft.evaluate(tiny("gpt2-lm").folder, rows, task="generate")
 
 
 def test_an_encoder_decoder_answers_the_prompt(tiny):
@@ -143,3 +145,12 @@ def test_an_encoder_decoder_answers_the_prompt(tiny):
     options = {"suppress_tokens": suppressed} if suppressed else {}
     theirs = made.theirs.generate(ids, max_new_tokens=9, do_sample=False, **options)[0, 1:].tolist()
     assert answer.text == model.tokenizer.decode(theirs[: theirs.index(1)] if 1 in theirs else theirs).strip()
+
+
+def test_log_probabilities_of_the_prompt(model: graft.Model):
+    [answer] = graft.run("generate", ["abc"], model=model, max_tokens=1, seed=1, prompt_logprobs=0)
+    ids = model.tokenizer.encode(["abc"])[0].ids
+    logits = model.logits([ids])[0].double().log_softmax(-1)
+    assert [row["id"] for row in answer.prompt_logprobs] == ids[1:]
+    expected = [float(logits[place, token]) for place, token in enumerate(ids[1:])]
+    assert [row["logprob"] for row in answer.prompt_logprobs] == pytest.approx(expected, abs=1e-5)
