@@ -6,11 +6,12 @@ import contextlib
 import csv
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from graft.cli import asked, corrected, scored
+from graft.cli import asked, corrected, scored, writing
 from graft.cli.output import as_json as json_line
 from graft.cli.output import bar, one_line, shortened, write, write_columns, write_json
 from graft.errors import ModelError, UsageError, nearest
@@ -38,6 +39,8 @@ class Sink:
     def __init__(self) -> None:
         self.texts = self.truncated_texts = self.truncated_tokens = self.examples_left_out = 0
         self.windows = self.windowed = self.abstained = self.unscored = 0
+        self.notes: Counter[str] = Counter()
+        self.streamed = False
 
     def add(self, items: Sequence[Item], answers: Sequence[Answer], *, single: bool) -> None:
         """Take the answers to a chunk of texts.
@@ -55,6 +58,7 @@ class Sink:
             self.windowed, self.windows = self.windowed + several, self.windows + several * (answer.windows or 0)
             self.abstained += answer.abstained is True
             self.unscored += (answer.unscored or 0) > 0
+            self.notes.update(answer.notes or ())
             self.one(item, answer, single)
         self.flush()
 
@@ -71,7 +75,7 @@ class Json(Sink):
 
     def one(self, item: Item, answer: Answer, single: bool) -> None:
         """Print one line."""
-        write_json(fields(answer) if single else {**about(item), **fields(answer)})
+        write_json(fields(answer) if single else beside(item, answer))
 
     def flush(self) -> None:
         """Let a reader see the answers at once."""
@@ -93,18 +97,26 @@ class Plain(Json):
         if answer.log_probability is not None or answer.insert is not None:
             scored.show(joined(item), answer, single=single)
             return
+        if answer.finish_reason is not None or answer.spans is not None:
+            writing.show(joined(item), answer, single=single, streamed=self.streamed)
+            return
         if not single or answer.probabilities is None:
             line = brief(answer)
             write(line if single else f"{line}  {shortened(joined(item), len(line) + 2)}")
             return
-        if answer.labels is not None:
-            write(f"labels: {', '.join(map(one_line, answer.labels)) or 'none'}")
-        ranked = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])
-        write_columns([[one_line(name), f"{p:.3f}", bar(p)] for name, p in ranked[:SHOWN]])
-        if answer.abstained:
-            write(ABSTAINED)
-        if len(ranked) > SHOWN:
-            write(f"and {len(ranked) - SHOWN} more; --json has all")
+        _ranked(answer)
+
+
+def _ranked(answer: Answer) -> None:
+    """The labels of one text, the most probable first."""
+    if answer.labels is not None:
+        write(f"labels: {', '.join(map(one_line, answer.labels)) or 'none'}")
+    ranked = sorted((answer.probabilities or {}).items(), key=lambda pair: -pair[1])
+    write_columns([[one_line(name), f"{p:.3f}", bar(p)] for name, p in ranked[:SHOWN]])
+    if answer.abstained:
+        write(ABSTAINED)
+    if len(ranked) > SHOWN:
+        write(f"and {len(ranked) - SHOWN} more; --json has all")
 
 
 def _show_entities(text: str, entities: Sequence[Entity], single: bool) -> None:
@@ -130,7 +142,7 @@ class Lines(Sink):
 
     def one(self, item: Item, answer: Answer, single: bool) -> None:
         """Write one line."""
-        self.file.write(f"{json_line({**about(item), **fields(answer)})}\n")
+        self.file.write(f"{json_line(beside(item, answer))}\n")
 
 
 class Cells(Lines):
@@ -143,13 +155,21 @@ class Cells(Lines):
 
     def one(self, item: Item, answer: Answer, single: bool) -> None:
         """Write one row, and before the first the column names."""
-        row = {**about(item), **fields(answer)}
+        if answer.finish_reason is not None or answer.spans is not None:
+            for row in writing.cells(beside(item, answer), answer):
+                self.row(row)
+            return
+        row = beside(item, answer)
         for name in ("probabilities", "tagged", *(() if "insert" in row else ("alternatives",))):
             row.pop(name, None)
         for name in {"entities", "pieces", "alternatives", "corrections"} & set(row):
             row[name] = json_line(row[name])
         if "labels" in row:
             row["labels"] = "|".join(row["labels"])
+        self.row(row)
+
+    def row(self, row: dict[str, Any]) -> None:
+        """Write cells; the first ones name the columns."""
         if self.writer is None:
             self.writer = csv.DictWriter(self.file, list(row), delimiter=self.delimiter, lineterminator="\n")
             self.writer.writeheader()
@@ -200,6 +220,8 @@ def _say(sink: Sink, watch: Watch) -> None:
         )
     if sink.abstained:
         watch.note(f"note: {sink.abstained:,} of {sink.texts:,} answers are marked as abstained")
+    for note, count in sink.notes.items():
+        watch.note(f"note: {note}" if sink.texts == 1 else f"note: {count:,} of {sink.texts:,} answers: {note}")
 
 
 def _kind(out: str, task: str) -> str:
@@ -211,13 +233,25 @@ def _kind(out: str, task: str) -> str:
 
 def about(item: Item) -> dict[str, Any]:
     """The text of an answer, and its line."""
+    if item.file:
+        return {"file": item.file}
     line = {} if item.line is None else {"line": item.line}
     if item.choices:
         asked = {"question": item.text} if isinstance(item.text, str) else dict(zip(PARTS, item.text, strict=True))
         return {**line, **asked}
     if isinstance(item.text, tuple):
         return {**line, **{name: text for name, text in zip(item.names, item.text, strict=True) if name}}
+    if item.names[0] == "question" and isinstance(item.text, str):
+        return {**line, "question": item.text}
     return {**line, "text": item.text if isinstance(item.text, str) else " ".join(item.text)}
+
+
+def beside(item: Item, answer: Answer) -> dict[str, Any]:
+    """A text with its answer; where that is a text as well, what it was made from is called source."""
+    given = about(item)
+    if answer.text is not None and "text" in given:
+        given = {("source" if name == "text" else name): value for name, value in given.items()}
+    return {**given, **fields(answer)}
 
 
 def fields(answer: Answer) -> dict[str, Any]:

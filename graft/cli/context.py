@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,17 @@ from typing import Any
 from graft.errors import DataError, UsageError
 
 OWN = {
-    "ask": ("context", "n", "threshold", "stride", "longest"),
+    "ask": ("context", "n", "threshold", "stride", "longest", "template"),
     "choice": ("context",),
     "classify": ("labels", "template"),
     "complete": ("n",),
     "score": ("context", "per", "compare", "stride", "within_word"),
     "correct": ("words", "real_words"),
-    "summarize": ("longest",),
-    "translate": ("longest",),
+    "generate": ("n",),
+    "pair": ("labels", "template"),
+    "similarity": ("template",),
+    "summarize": ("longest", "n", "template", "words"),
+    "translate": ("longest", "n", "template"),
 }
 """Options that only some tasks take."""
 
@@ -44,37 +46,19 @@ def read_context(given: str, question: str | None, encoding: str | None) -> str:
         UsageError: standard input is to give the questions as well.
         DataError: the file is not there, not text, or empty.
     """
+    from graft.cli import documents
     from graft.cli.texts import file_kind
 
     if given == "-":
         if question in (None, "-"):
             raise UsageError("--context -: standard input cannot give both the questions and the text; name a file")
-        text, where = _standard_input(encoding), "standard input"
+        text, where = documents.standard_input(encoding), "standard input"
     elif os.path.isdir(given):
         raise DataError(f"{given}: a folder; --context takes a text or one file")
     elif os.path.isfile(given) or file_kind(given) is not None:
-        text, where = _file(Path(given), encoding), given
+        text, where = documents.read(Path(given), encoding), given
     else:
         text, where = given, "--context"
     if not text.strip():
         raise DataError(f"{where}: there is no text in it to look for answers in")
     return text
-
-
-def _file(path: Path, encoding: str | None) -> str:
-    from graft.data.lines import PACKINGS, decoded, unchanged
-
-    packing = path.suffix.lower() if path.suffix.lower() in PACKINGS else ""
-    with unchanged(path):
-        return "".join(decoded(path, packing, encoding)[1])
-
-
-def _standard_input(encoding: str | None) -> str:
-    try:
-        return sys.stdin.buffer.read().decode(encoding or "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"standard input: byte {error.start} is not {error.encoding} text; send UTF-8, or name the --encoding"
-        ) from error
-    except LookupError as error:
-        raise UsageError(f"no encoding {encoding!r}; try utf-8, latin-1 or cp1252") from error

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from graft.heads import Answer
     from graft.recipes.watch import Watch
 
-LINEWISE = ("score", "complete")
+LINEWISE = ("score", "complete", "generate", "summarize", "translate", "ask")
 """Tasks that go on after a text they cannot answer."""
 
 SHOWN = 3
@@ -46,9 +46,13 @@ class Each:
         """The texts that could be answered, with their answers.
 
         Raises:
-            DataError: the only text cannot be.
+            DataError: the only text cannot be, or one cannot be of a task whose texts are rows that belong together.
         """
         self.texts += len(items)
+        return self._done(items)
+
+    def _done(self, items: list[Item]) -> tuple[list[Item], list[Answer]]:
+        """All at once; where that fails one half and then the other, down to the text that it fails for."""
         try:
             return items, self.answer(items)
         except DataError as error:
@@ -56,18 +60,18 @@ class Each:
                 raise
             if self.single:
                 raise DataError(str(error).replace(_FIRST, "the text")) from error
-        good = [item for item in items if self._answers(item)]
-        return good, self.answer(good) if good else []
+            if len(items) == 1:
+                self._tell(items[0], error)
+                return [], []
+        middle = len(items) // 2
+        (first, answers), (second, others) = self._done(items[:middle]), self._done(items[middle:])
+        return [*first, *second], [*answers, *others]
 
-    def _answers(self, item: Item) -> bool:
-        try:
-            self.answer([item])
-        except DataError as error:
-            where = "a text" if item.line is None else f"line {item.line}"
-            self.faults.append(f"{where}: {str(error).replace(_FIRST, 'the text')}")
-            self.watch.note(f"{self.faults[-1]}; left out")
-            return False
-        return True
+    def _tell(self, item: Item, error: DataError) -> None:
+        where = "a text" if item.line is None else f"line {item.line}"
+        where = item.file or where
+        self.faults.append(f"{where}: {str(error).replace(_FIRST, 'the text')}")
+        self.watch.note(f"{self.faults[-1]}; left out")
 
     def close(self) -> None:
         """Tell of what was left out.

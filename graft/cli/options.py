@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import logging
 import pkgutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,6 +37,9 @@ Overflow = Annotated[
     ),
 ]
 
+RUN = "run"
+"""The verb whose tasks have settings of their own."""
+
 YES, NO = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
 
 
@@ -44,12 +47,25 @@ class Verb(TyperCommand):
     """A command whose options may also be written as key=value words after its arguments."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Turn key=value words into options, then parse."""
-        return super().parse_args(ctx, list(as_options(self.get_params(ctx), args)))
+        """Turn key=value words, and settings of tasks, into options, then parse."""
+        params = self.get_params(ctx)
+        if self.name != RUN:
+            return super().parse_args(ctx, list(as_options(params, args)))
+        from graft.cli import settings
+
+        options = [name for param in params for name in param.opts]
+        words = as_options(params, settings.as_settings(args, options), settings.table())
+        with settings.suggesting(options):
+            return super().parse_args(ctx, list(words))
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        """After the options of a verb that takes a strategy, the strategies with their settings."""
+        """After the options of a verb that takes a strategy, the strategies; of `run`, the settings of its tasks."""
         super().format_epilog(ctx, formatter)
+        if self.name == RUN:
+            from graft.cli import settings
+
+            with formatter.section("Settings of tasks that write, as --name value or name=value"):
+                formatter.write_dl(settings.listed())
         if any("--strategy" in param.opts for param in self.get_params(ctx)):
             with formatter.section("Strategies, and their settings with defaults"):
                 formatter.write_dl(strategies())
@@ -71,8 +87,13 @@ def strategies() -> list[tuple[str, str]]:
     return found
 
 
-def as_options(params: Sequence[Any], words: Iterable[str]) -> Iterator[str]:
+def as_options(params: Sequence[Any], words: Iterable[str], settings: Collection[str] | None = None) -> Iterator[str]:
     """Rewrite key=value words that follow a command's arguments as ``--key=value``.
+
+    Args:
+        params: of the command.
+        words: of the command line.
+        settings: what may stand behind --set; None: anything that is no option.
 
     Raises:
         UsageError: there is no such option, or a switch is neither on nor off.
@@ -92,16 +113,17 @@ def as_options(params: Sequence[Any], words: Iterable[str]) -> Iterator[str]:
             arguments -= 1
             yield word
         else:
-            yield from _option(word, options)
+            yield from _option(word, options, settings)
 
 
-def _option(word: str, options: dict[str, Any]) -> list[str]:
+def _option(word: str, options: dict[str, Any], settings: Collection[str] | None) -> list[str]:
     key, _, value = word.partition("=")
     name = key.replace("_", "-")
-    if name not in options and "set" in options:
+    if name not in options and "set" in options and (settings is None or key.replace("-", "_") in settings):
         return [f"--set={word}"]
     if name not in options:
-        raise UsageError(f"unknown option {key!r}: {nearest(name, (known for known in options if len(known) > 1))}")
+        known = [*(one for one in options if len(one) > 1), *(one.replace("_", "-") for one in settings or ())]
+        raise UsageError(f"unknown option {key!r}: {nearest(name, known)}")
     if not options[name].is_flag:
         return [f"--{name}={value}"]
     if value.lower() not in (*YES, *NO):

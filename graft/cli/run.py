@@ -21,6 +21,7 @@ from graft.cli.options import (
     roles,
     watching,
 )
+from graft.cli.settings import settings, typed
 from graft.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from graft.recipes.watch import Watch
 
 TASKS = (
-    "classify, pair, choice, similarity, embed, tag, ask, summarize, translate, score, complete, correct or language."
+    "classify, pair, choice, similarity, embed, tag, ask, generate, summarize, translate, score, complete, correct or "
+    "language."
 )
 TaskName = Annotated[str, Argument(metavar="TASK", help=TASKS)]
 Given = Annotated[
@@ -78,7 +80,7 @@ Words = Annotated[
     str | None,
     Option(
         metavar="LIST",
-        help="For correct: english (the package's list), a number of its most frequent words, a file with a word on "
+        help="For summarize: most words. For correct: english (the package's list), a number of its most frequent words, a file with a word on "
         "each line, with its count or without, or several of these with commas between; default: english.",
     ),
 ]
@@ -86,6 +88,10 @@ RealWords = Annotated[
     bool, Option("--real-words", help="For correct: words of the list may be mistyped for one another; needs --model.")
 ]
 Column = Annotated[str | None, Option(metavar="NAME", help="The column of the file that holds the texts.")]
+Set = Annotated[
+    list[str] | None,
+    Option("--set", metavar="NAME=VALUE", help="A setting of a task that writes (see below); `top_p=0.9` alone does."),
+]
 Out = Annotated[str | None, Option(metavar="FILE", help="Write the answers to a .jsonl, .csv or .tsv file.")]
 
 
@@ -102,7 +108,6 @@ OTHERWISE = {
     "classify": ", or --labels a,b,c to choose from these names without training",
     "tag": ", or one published for token classification",
     "ask": ", or one published for extractive question answering",
-    "summarize": ", or one published for writing, such as t5-small",
     "translate": ", or one published for writing, such as t5-small",
     "score": ", or one published for language modelling, such as gpt2 or bert-base-uncased",
     "complete": ", or one published for language modelling, such as gpt2 or bert-base-uncased",
@@ -127,6 +132,7 @@ def run(
     within_word: WithinWord = False,
     words: Words = None,
     real_words: RealWords = False,
+    given: Set = None,
     column: Column = None,
     columns: Columns = None,
     encoding: Encoding = None,
@@ -143,15 +149,36 @@ def run(
     own: dict[str, Any] = {"labels": _names(task, labels, template, other, choices) or None, "template": template}
     own |= {"n": n, "stride": stride, "threshold": threshold, "longest": longest, "per": per, "words": words}
     own |= {"compare": compare or None, "within_word": within_word or None, "real_words": real_words or None}
-    options = task_options(task, own, context) | {"overflow": overflow}
-    reference, watch = model or _default_model(task, "labels" in options), watching(quiet)
-    reading: dict[str, Any] = {"watch": watch, "task": task, "columns": _columns(columns, column)}
+    options = typed(task, task_options(task, own, context)) | settings(task, given) | {"overflow": overflow}
+    reading: dict[str, Any] = {"watch": watching(quiet), "task": task, "columns": _columns(columns, column)}
     reading |= {"encoding": encoding, "choices": choices, "max_rejects": max_rejects, "quotes": not no_quotes}
     before = None if context is None else read_context(context, text, encoding)
-    from graft.cli import answers
+    _run(text, model, other, before, reading, options, out=out, dtype=dtype, as_json=as_json)
 
+
+def _run(
+    given: str | None,
+    model: str | None,
+    other: str | None,
+    context: str | None,
+    reading: dict[str, Any],
+    options: dict[str, Any],
+    *,
+    out: str | None,
+    dtype: str,
+    as_json: bool,
+) -> None:
+    """What the words of the command line come to."""
+    task, watch = reading["task"], reading["watch"]
+    reference = model or _default_model(task, "labels" in options)
+    from graft.cli import answers, writing
+
+    if "dataset" in options:
+        writing.dataset(given, str(reference), options, dtype=dtype, as_json=as_json, watch=watch)
+        return
     with answers.written(out, task, as_json, watch) as sink:
-        found = _found(text, other, before, reading, options)
+        found = _found(given, other, context, reading | {"own": model is not None}, options)
+        sink.streamed = found.single and not (out or as_json) and writing.stream(task, options)
         _say_model(watch, task, model, reference)
         each = _each(task, found.single, reference, dtype, watch, options)
         _answer(each, found, sink, _visible(watch, found, out))
@@ -174,6 +201,7 @@ def _found(
 
     choices = reading["choices"]
     reading |= {"choices": tuple(choice.strip() for choice in choices.split("|")) if choices is not None else ()}
+    reading |= {"lines": options.pop("lines", False)}
     if reading["task"] != "score":
         return texts.find(given, texts.Reading(other=other if context is None else context, **reading))
     options |= {} if context is None else {"context": context}
@@ -200,7 +228,8 @@ def _each(task: str, single: bool, reference: str | None, dtype: str, watch: Wat
 def _say_model(watch: Watch, task: str, given: str | None, reference: str | None) -> None:
     """What is used where the user named no model."""
     if given is None:
-        own = "a graft of this package" if reference in GRAFTS.values() else "the default encoder"
+        picked = ": sentences are picked, not written; --model t5-small would write" if task == "summarize" else ""
+        own = "a graft of this package" if reference in GRAFTS.values() else f"the default encoder{picked}"
         watch.note(f"model: {reference}, {own}" if reference else WITHOUT[task])
 
 
@@ -224,14 +253,14 @@ def _names(
 def _check_options(task: str, names: list[str], template: str | None, other: str | None, choices: str | None) -> None:
     if task != "choice" and choices is not None:
         raise UsageError(f"--choices is for choice, not for {task}")
-    if names and task != "classify":
-        raise UsageError(f"--labels is for classify, not for {task}")
-    if template is not None and not names:
+    if names and task not in ("classify", "pair"):
+        raise UsageError(f"--labels is for classify and pair, not for {task}")
+    if template is not None and not names and task in ("classify", "pair"):
         raise UsageError("--template goes with --labels, the names to choose from")
     if other is not None and task == "ask":
         raise UsageError("ask reads a question with a text: give --context TEXT|FILE instead of --with")
-    alone = ("embed", "choice", "tag", "summarize", "translate", "complete", "correct")
-    if other is not None and (names or task in alone):
+    alone = ("embed", "choice", "tag", "generate", "summarize", "translate", "complete", "correct")
+    if other is not None and ((names and task != "pair") or task in alone):
         raise UsageError(f"--with is for tasks on two texts; {'--labels' if names else task} reads one at a time")
 
 
@@ -247,8 +276,10 @@ def _default_model(task: str, names: bool) -> str | None:
     if task in WITHOUT:
         return None
     own = GRAFTS.get(task, "")
-    if names or task in ("similarity", "embed") or shipped.find(own):
+    if (names and task == "classify") or task in ("similarity", "embed", "summarize") or shipped.find(own):
         return ENCODER if names or not own else own
+    if task == "generate":
+        raise UsageError("generate needs a model that writes: give --model REF, such as gpt2, or a folder")
     raise UsageError(
         f"{task} needs a model: give --model DIR, one that `graft finetune --task {task}` made{OTHERWISE.get(task, '')}"
     )

@@ -11,6 +11,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+from graft.cli import documents
 from graft.data.lines import LINE, PACKINGS, decoded, split, unchanged
 from graft.data.read import DELIMITED, JSON_LINES
 from graft.errors import DataError, UsageError, nearest
@@ -21,8 +22,17 @@ if TYPE_CHECKING:
 Text: TypeAlias = str | tuple[str, str] | list[str]
 """A text, a pair of texts, or a text as its words."""
 
+DOCUMENTS = ("summarize",)
+"""Tasks that read a text file, or standard input, as one text."""
+
+SOURCES = {"summarize": "document", "translate": "source", "generate": "text"}
+"""Tasks whose tables have a column of their own name for texts; they also read a folder of text files."""
+
 CHUNK = 512
 """Texts of a file answered at a time: enough to be fast, few enough to show the first answers soon."""
+
+WRITTEN = 32
+"""The same where answers are written, which takes longer."""
 
 PAIR = ("sentence1", "sentence2")
 BLOCK = 2**16
@@ -34,13 +44,14 @@ class Item:
     """One text to answer, and the line it came from, where it came from a file.
 
     `names` says what the texts of a pair are called in answers; "" leaves one out. `choices` are what a question gives
-    to choose from.
+    to choose from. `file` is where the text is all there is in a file of a folder.
     """
 
     text: Text
     line: int | None = None
     names: tuple[str, str] = PAIR
     choices: tuple[str, ...] = ()
+    file: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +66,8 @@ class Reading:
         encoding: of files and of standard input, if not UTF-8.
         max_rejects: rows of a table that may be unusable.
         quotes: whether fields of csv and tsv may be quoted.
+        lines: each line of a text file is a text, also where the task reads documents.
+        own: the user named a model: it may answer questions without a text.
         watch: told what was found.
     """
 
@@ -66,6 +79,8 @@ class Reading:
     encoding: str | None = None
     max_rejects: int = 0
     quotes: bool = True
+    lines: bool = False
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,10 +101,15 @@ def find(given: str | None, reading: Reading) -> Found:
     """
     if sys.stdin is None or given is None and sys.stdin.isatty():
         raise UsageError("nothing to read: give a text, a file, or - for standard input")
+    whole = reading.task in DOCUMENTS and not reading.lines
+    if whole and (given in (None, "-") or file_kind(given) == ".txt"):
+        return Found([[documents.whole(given, reading)]], 1, single=True)
     if given in (None, "-"):
         _needs_context("standard input", reading)
         return Found(_standard_input(reading), None)
     assert given is not None
+    if reading.task in SOURCES and os.path.isdir(given) and (reading.task in DOCUMENTS or os.sep in given):
+        return _chunks(documents.folder(Path(given), reading), reading)
     kind = file_kind(given)
     if kind is None:
         _refuse_options_of_files(reading)
@@ -98,7 +118,12 @@ def find(given: str | None, reading: Reading) -> Found:
     items = _lines(Path(given), reading) if kind == ".txt" else _rows(Path(given), reading)
     if not items:
         raise DataError(f"{given}: there is no text in it")
-    return Found((items[start : start + CHUNK] for start in range(0, len(items), CHUNK)), len(items))
+    return _chunks(items, reading)
+
+
+def _chunks(items: list[Item], reading: Reading) -> Found:
+    size = WRITTEN if reading.task in (*SOURCES, "ask") else CHUNK
+    return Found((items[start : start + size] for start in range(0, len(items), size)), len(items))
 
 
 def together(found: Found, other: str | None) -> Found:
@@ -153,15 +178,18 @@ def _rows(path: Path, reading: Reading) -> list[Item]:
 
     if reading.task == "choice" and (reading.choices or reading.other is not None):
         raise UsageError(f"{path}: choices and contexts of a table are columns; leave --choices and --context out")
+    closed = reading.task == "ask" and reading.own and "text" in reading.columns  # --column: questions alone
     questions = {"text": "question"} if reading.task == "ask" and reading.other is not None else {}
     words = reading.task == "tag" and (".conll" in path.suffixes or "tokens" in reading.columns)
-    alone = reading.task not in ("similarity", "pair", "choice", "ask") or (
-        reading.task != "choice" and reading.other is not None
-    )
+    pairs = ("similarity", "pair", "choice", "ask")
+    alone = closed or reading.task not in pairs or (reading.task != "choice" and reading.other is not None)
+    columns = {**questions, **reading.columns}
+    if reading.task in SOURCES:
+        columns = {SOURCES[reading.task] if role == "text" else role: name for role, name in columns.items()}
     loaded = load_rows(
-        tasks.find("tag" if words else "classify" if alone else reading.task),
+        tasks.find("tag" if words else "classify" if alone and reading.task not in SOURCES else reading.task),
         path,
-        columns={**questions, **reading.columns},
+        columns=columns,
         encoding=reading.encoding,
         max_rejects=reading.max_rejects,
         quotes=reading.quotes,
@@ -192,7 +220,7 @@ def _lines(path: Path, reading: Reading) -> list[Item]:
 
 
 def _needs_context(what: str, reading: Reading) -> None:
-    if reading.task == "ask" and reading.other is None:
+    if reading.task == "ask" and reading.other is None and not reading.own:
         raise UsageError(
             f"{what}: no text to look for answers in; give --context TEXT|FILE, or a table of questions and contexts"
         )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from graft.errors import DataError
 from graft.generate.engine import Engine
 from graft.generate.fast import decoder
 from graft.generate.prompts import at_least_one, prompt_ids
-from graft.generate.request import Completion, Request
+from graft.generate.request import Completion, Request, Token
 from graft.generate.sampling import Sampling
 from graft.grafted import Model
 from graft.inference import Progress
@@ -47,21 +47,23 @@ def generate(model: Model, prompt: str | Sequence[int], n: int = 1, **settings: 
 def write(
     model: Model,
     prompts: Sequence[Sequence[int]],
-    sampling: Sampling,
+    sampling: Sampling | Sequence[Sampling],
     *,
     n: int = 1,
     end: Collection[int] | None = None,
     progress: Progress | None = None,
+    on_token: Callable[[Token], None] | None = None,
 ) -> list[Request]:
     """Continue prompts, or answer them, side by side.
 
     Args:
         model: with a head that predicts the next token.
         prompts: token ids of each.
-        sampling: how.
+        sampling: how; one for all, or one for each.
         n: how many continuations of each.
         end: tokens that end a text; None asks the model's folder.
         progress: told how many prompts are done.
+        on_token: told of every token as it comes.
 
     Returns:
         A request for each prompt, done.
@@ -73,21 +75,32 @@ def write(
     at_least_one(n=n)
     if not prompts:
         return []
-    longest = max(map(len, prompts)) + sampling.max_tokens
+    how = [sampling] * len(prompts) if isinstance(sampling, Sampling) else sampling
+    most = max(one.max_tokens for one in how)
+    longest = max(map(len, prompts)) + most
     length = min(model.backbone.config.positions, longest)
-    fast = decoder if sampling.max_tokens >= WORTH else None
+    fast = decoder if most >= WORTH else None
     engine = Engine(model, slots=min(SIDE_BY_SIDE, n * len(prompts)), length=length, end=end, fast=fast)
-    requests = [engine.submit(prompt, sampling, n=n) for prompt in prompts]
-    steps = sampling.max_tokens * -(-n * len(prompts) // SIDE_BY_SIDE)
+    requests = [engine.submit(prompt, one, n=n) for prompt, one in zip(prompts, how, strict=True)]
+    steps = most * -(-n * len(prompts) // SIDE_BY_SIDE)
     with laid_out(model.backbone) if steps >= LONG_JOB else contextlib.nullcontext():
-        told: set[int] = set()
-        while engine.busy:
-            ended = {id(token.request) for token in engine.step() if token.request.done} - told
-            told |= ended
-            if ended and progress is not None:
-                progress(len(ended))
+        _run(engine, progress, on_token)
     for number, request in enumerate(requests):
         message = next((one.message for one in request.completions if one.finish_reason == "error"), None)
         if message is not None:
             raise DataError(f"prompt {number} (counting from 0): {message}")
     return requests
+
+
+def _run(engine: Engine, progress: Progress | None, on_token: Callable[[Token], None] | None) -> None:
+    """Step until all is done, and tell of it."""
+    told: set[int] = set()
+    while engine.busy:
+        tokens = engine.step()
+        if on_token is not None:
+            for token in tokens:
+                on_token(token)
+        ended = {id(token.request) for token in tokens if token.request.done} - told
+        told |= ended
+        if ended and progress is not None:
+            progress(len(ended))

@@ -121,6 +121,15 @@ class Answer:
         examples_left_out: worked examples of a prompt that did not fit before it.
         abstained: whether the model is less sure than it was told to be (`graft finetune --precision`), for models that
             were: the label is its guess, not to be relied on.
+        finish_reason: why a written text ends where it does: "stop", "length" or "no_allowed_token".
+        usage: tokens of the prompt and tokens written, all texts together.
+        logprobs: of each token written: token, id, logprob, and the most probable ones (top), where they are asked for.
+        prompt_logprobs: the same of the prompt's tokens.
+        seed: what a text was drawn with; the same one gives it again.
+        spans: for a text put together from sentences of the input: the first character of each and the one after the
+            last.
+        unlisted: words it has outside the vocabulary it was to keep to.
+        notes: what was done to it, such as where it was cut.
     """
 
     label: str | None = None
@@ -151,6 +160,14 @@ class Answer:
     truncated_tokens: int = 0
     examples_left_out: int | None = None
     abstained: bool | None = None
+    finish_reason: str | None = None
+    usage: Mapping[str, int] | None = None
+    logprobs: tuple[Mapping[str, Any], ...] | None = None
+    prompt_logprobs: tuple[Mapping[str, Any], ...] | None = None
+    seed: int | None = None
+    spans: tuple[tuple[int, int], ...] | None = None
+    unlisted: tuple[str, ...] | None = None
+    notes: tuple[str, ...] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The fields that apply, ready for JSON; a place in a text that has no answer is null."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,9 @@ from graft.errors import ModelError, UsageError, nearest
 from graft.sealed import Text
 
 SELECTIONS = ("balanced", "nearest")
+STEPS = 25
+"""About so many steps a scale is written in: 0.2 each from 0 to 5."""
+
 CONTENT_FREE = "N/A"
 """The input without content that contextual calibration asks about (Zhao et al. 2021)."""
 
@@ -101,6 +105,21 @@ def spoken(labels: Sequence[str], given: Sequence[str] = ()) -> dict[str, str]:
     if len(set(words.values())) < len(words):
         raise UsageError(f"words: two labels are answered alike: {', '.join(f'{a}={b}' for a, b in words.items())}")
     return words
+
+
+def written_steps(scores: Sequence[float]) -> list[str]:
+    """Numbers from the least to the greatest score, about 25 even steps of 1, 2 or 5 times a power of ten.
+
+    >>> written_steps([0.0, 5.0])[:3], written_steps([0.0, 5.0])[-1], len(written_steps([0.0, 5.0]))
+    (['0.0', '0.2', '0.4'], '5.0', 26)
+    """
+    low, high = min(scores), max(scores)
+    power = math.floor(math.log10((high - low) / STEPS))
+    sizes = [float(f"{size}e{power}") for size in (1, 2, 5, 10)]
+    step = min(sizes, key=lambda size: abs(size * STEPS - (high - low)))
+    places = max(0, -math.floor(math.log10(step)))
+    first, last = round(low / step), round(high / step)
+    return [f"{number * step:.{places}f}" for number in range(first, last + 1)]
 
 
 def _text(given: Any) -> Text:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from graft.heads import Answer, Classify, Head, Regress
 from graft.inference import Progress
 from graft.prompting.ask import Asked, Scored, asked, route, template_for
 from graft.prompting.laying import answers, fitted
-from graft.prompting.prompt import Prompt, from_settings, spoken
+from graft.prompting.prompt import Prompt, from_settings, spoken, written_steps
 from graft.sealed import Text
 from graft.tasks import Outputs, Row, Task
 from graft.train import text
@@ -28,9 +27,6 @@ from graft.transfer import Prompter, Solver, Strategy
 if TYPE_CHECKING:
     from graft.evaluate.metrics import Interval
     from graft.evaluate.report import Section
-
-STEPS = 25
-"""About so many steps a scale is written in: 0.2 each from 0 to 5."""
 
 FORMS = ("head", "text")
 
@@ -207,18 +203,3 @@ class InWords(Task):
         """A head with the labels, whose weights nobody looks at: what the metrics and the answers are made by."""
         prompt = self._known()
         return Regress(1) if prompt.numbers else Classify(1, labels=prompt.labels)
-
-
-def written_steps(scores: Sequence[float]) -> list[str]:
-    """Numbers from the least to the greatest score, about 25 even steps of 1, 2 or 5 times a power of ten.
-
-    >>> written_steps([0.0, 5.0])[:3], written_steps([0.0, 5.0])[-1], len(written_steps([0.0, 5.0]))
-    (['0.0', '0.2', '0.4'], '5.0', 26)
-    """
-    low, high = min(scores), max(scores)
-    power = math.floor(math.log10((high - low) / STEPS))
-    sizes = [float(f"{size}e{power}") for size in (1, 2, 5, 10)]
-    step = min(sizes, key=lambda size: abs(size * STEPS - (high - low)))
-    places = max(0, -math.floor(math.log10(step)))
-    first, last = round(low / step), round(high / step)
-    return [f"{number * step:.{places}f}" for number in range(first, last + 1)]

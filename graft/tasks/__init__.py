@@ -227,6 +227,13 @@ def of_head(kind: str | None) -> list[str]:
     return [name for name in names() if find(name).fits(kind)]
 
 
+def able(model: Model) -> list[str]:
+    """The tasks a model as it is can do."""
+    kind = None if model.head is None else model.head.kind
+    embeds = [] if model.family.words else ["embed", "similarity", "summarize (sentences picked)"]
+    return embeds if kind in (None, "embed") else of_head(kind)
+
+
 def find(name: str) -> Task:
     """The task of that name.
 

@@ -14,18 +14,23 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from graft import tasks
 from graft.data.columns import Role
 from graft.data.gold import Gold, gold
 from graft.data.table import Reject, Table
-from graft.errors import DataError, ModelError, UsageError
+from graft.errors import DataError, ModelError, UsageError, listed
+from graft.generate.beam import Beams
 from graft.grafted import Model
 from graft.heads import Answer, Head, Span
 from graft.heads.spans import Part, rank
 from graft.inference import Progress, check_encodings
+from graft.prompting.laying import two_stacks
 from graft.sealed import Text
 from graft.tasks import Outputs, Row, Task
 from graft.text.windows import Windows, characters_of, tokens_of, windows
 from graft.train.example import Example
+from graft.writing import questions, write
+from graft.writing.text_to_text import sampling_of
 
 if TYPE_CHECKING:
     from graft.evaluate.metrics import Interval
@@ -75,7 +80,7 @@ class AskTask(Task):
     name = "ask"
     head = "span"
     primary = "f1"
-    options = ("n", "threshold", "stride", "longest")
+    options = ("n", "threshold", "stride", "longest", "template", *write.SETTINGS, *write.BEAMS)
     windows = True
     command = "'When does the season start?' --context text.txt"
     python = 'graft.run("ask", [("When does the season start?", open("text.txt").read())], model=model)'
@@ -157,17 +162,17 @@ class AskTask(Task):
         self, head: Head, values: Sequence[Answer], rows: Sequence[Row], scores: Mapping[str, Interval]
     ) -> list[Section]:
         """How answers are wrong, and the wrong ones the model was surest of."""
-        from graft.evaluate import questions
+        from graft.evaluate import questions as scored
         from graft.evaluate.wording import around
 
         wrong = []
         for answer, (question, context), row in zip(values, _pairs(rows), rows, strict=True):
             right = [place.text for place in row.target.answers]
-            if not questions.exact(answer.text or "", right):
+            if not scored.exact(answer.text or "", right):
                 given = (answer.start, answer.end) if answer.start is not None and answer.end is not None else None
                 start, end = given or ((row.target.answers[0].start, row.target.answers[0].end) if right else (0, 0))
                 wrong.append(
-                    questions.Wrong(
+                    scored.Wrong(
                         question=question,
                         right=right,
                         given=answer.text or "",
@@ -175,39 +180,75 @@ class AskTask(Task):
                         around=around(context, start, end),
                     )
                 )
-        return [questions.wrong_answers_section(wrong, total=len(rows))]
+        return [scored.wrong_answers_section(wrong, total=len(rows))]
 
     def answer(
         self, model: Model, inputs: Sequence[Text], progress: Progress | None = None, **options: Any
     ) -> list[Answer]:
-        """An answer for each pair of a question and a text.
+        """An answer for each pair of a question and a text; models that write also take a question alone.
 
         Args:
-            model: one with a span head: adapted to this task, or published so.
-            inputs: pairs (question, text).
+            model: one with a span head: adapted to this task, or published so; or one that writes.
+            inputs: pairs (question, text), or questions.
             progress: told how many are done.
             **options: `n`, how many answers; `threshold`, the probability of "no answer" above which none is given;
-                `stride`, tokens from one window to the next; `longest`, most tokens of an answer.
+                `stride`, tokens from one window to the next; `longest`, most tokens of an answer. Of models that write
+                also `template`, and the settings of sampling and of searching by beams.
 
         Raises:
-            UsageError: an input is not a pair, or the model cannot point at answers.
+            UsageError: the model neither points at answers nor writes them, does not read such an input, or an option
+                makes no sense.
             DataError: an empty question or text.
         """
-        pairs = [text for text in inputs if isinstance(text, tuple)]
-        if len(pairs) != len(inputs):
-            raise UsageError(
-                "ask reads a question with a text; give pairs (on the command line: a question and --context TEXT|FILE)"
-            )
-        if not isinstance(model.head, Span):
-            raise UsageError(
-                f"{model.folder}: this model does not point at answers; adapt it with `graft finetune --task ask`, "
-                "or give one published for extractive question answering (...ForQuestionAnswering)"
-            )
-        for number, pair in enumerate(pairs):
-            for what, text in zip(("question", "text"), pair, strict=True):
-                if not isinstance(text, str) or not text.strip():
+        for number, text in enumerate(inputs):
+            for what, one in zip(("question", "text"), (text,) if isinstance(text, str) else text, strict=False):
+                if not isinstance(one, str) or not one.strip():
                     raise DataError(f"input {number} (counting from 0): the {what} is empty or not text")
-        return _answers(model, pairs, _rules(model, options), progress)
+        if isinstance(model.head, Span):
+            return _answers(model, _only_pairs(inputs), _rules(model, _of_span(model, options)), progress)
+        if model.head is None or model.head.kind != "next":
+            can = listed(tasks.able(model)) or "nothing as it is"
+            raise UsageError(
+                f"{model.folder}: this model does not point at answers; adapt it with `graft finetune --task ask`, or "
+                "give one published for extractive question answering (...ForQuestionAnswering), or one that writes "
+                f"(gpt2, t5-small). It can do: {can}"
+            )
+        return questions.answers(model, inputs, _asking(model, options), progress)
+
+
+def _only_pairs(inputs: Sequence[Text]) -> list[tuple[str, str]]:
+    pairs = [text for text in inputs if isinstance(text, tuple)]
+    if len(pairs) != len(inputs):
+        raise UsageError(
+            "no text to look for answers in: ask reads a question with a text; give pairs (on the command line: a "
+            "question and --context TEXT|FILE). Only models that write, such as gpt2 and t5-small, do without"
+        )
+    return pairs
+
+
+def _of_span(model: Model, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a model that points; it has no use for those of writing."""
+    known = Rules.__dataclass_fields__
+    for name in options:
+        if name not in known:
+            raise UsageError(f"{model.folder}: this model points at answers and does not write them; leave {name} out")
+    return dict(options)
+
+
+def _asking(model: Model, options: Mapping[str, Any]) -> questions.Asking:
+    """How a model that writes is asked."""
+    if options.get("stride") is not None:
+        raise UsageError("stride is for models that point at answers; others read windows of whole sentences")
+    rules = {name: options[name] for name in ("n", "threshold", "longest") if options.get(name) is not None}
+    n = Rules(**rules).n
+    stop = () if two_stacks(model) else questions.STOP
+    return questions.Asking(
+        sampling=sampling_of(model, options, usual=questions.LONGEST, stop=stop),
+        n=n,
+        beams=write.searching(options, n, Beams(beams=max(4, 2 * n), n=n)),
+        threshold=options.get("threshold"),
+        template=options.get("template"),
+    )
 
 
 def _text(given: Mapping[str, Any], role: str) -> str:

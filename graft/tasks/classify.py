@@ -160,14 +160,16 @@ class ClassifyTask(Task):
         progress: Progress | None,
     ) -> list[Answer]:
         if isinstance(model.head, Classify) and entailment(model) is None:
-            own = ", ".join(model.head.labels)
-            raise UsageError(f"{model.folder}: this model has labels of its own ({own}); leave --labels out")
-        if not all(isinstance(text, str) for text in inputs):
+            named = ", ".join(model.head.labels)
+            raise UsageError(f"{model.folder}: this model has labels of its own ({named}); leave --labels out")
+        if len(self.reads) == 1 and not all(isinstance(text, str) for text in inputs):
             raise UsageError("choosing from labels reads single texts, found pairs")
         if len(labels) < 2 or len(set(labels)) != len(labels) or not all(label.strip() for label in labels):
             names = ", ".join(labels) or "none"
             raise UsageError(f"zero-shot needs at least two different label names, found: {names}")
-        prompt = Prompt(words=spoken(labels), calibrate=route(model) != "named")
+        # A template that the user gives to a T5 is one it was trained with: its probabilities are left as they are.
+        own = route(model) == "named" or (route(model) == "prefixed" and template is not None)
+        prompt = Prompt(words=spoken(labels), calibrate=not own)
         scored = asked(model, prompt, template_for(model, self.wording, template)).scores(inputs, progress)
         answers = Classify(1, labels=labels).decode(scored.values, scored.truncated_tokens)
         if not scored.windows:

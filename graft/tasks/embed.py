@@ -17,14 +17,11 @@ from graft.heads import Answer, Head
 from graft.inference import Progress, told
 from graft.sealed import OVERFLOWS, Text
 from graft.tasks import Row, Task
-from graft.tasks.similarity import ROLES, read_pairs
+from graft.tasks.similarity import ROLES, STS_HIGHEST, read_pairs
 
 if TYPE_CHECKING:
     from graft.evaluate.metrics import Interval
     from graft.evaluate.report import Section
-
-STS_HIGHEST = 5.0
-"""Scores above 1 are taken to be on the 0-5 scale of the semantic textual similarity data sets."""
 
 
 class EmbedTask(Task):

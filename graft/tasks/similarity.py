@@ -15,6 +15,8 @@ from graft.errors import DataError, UsageError
 from graft.grafted import Model
 from graft.heads import Answer, Head, Regress
 from graft.inference import Progress, told
+from graft.prompting.ask import asked, route, template_for
+from graft.prompting.prompt import Prompt, written_steps
 from graft.prompting.wording import Wording
 from graft.sealed import OVERFLOWS, Text
 from graft.tasks import Row, Task, answered
@@ -35,6 +37,10 @@ COMMAND, PYTHON = '"A text" --with "Another text"', 'model(("A text", "Another t
 ROLES = (*PAIR, Role(name="score", aliases=("similarity", "label", "target")))
 
 
+STS_HIGHEST = 5.0
+"""The scale of the semantic textual similarity data sets goes from 0 to this."""
+
+
 class SimilarityTask(Task):
     """Sentence-pair regression."""
 
@@ -45,6 +51,7 @@ class SimilarityTask(Task):
     command, python = COMMAND, PYTHON
     primary = "spearman"
     roles = ROLES
+    options = ("template",)
     wording = Wording(  # the first as Raffel et al. 2020, appendix D.13
         prefixed="stsb sentence1: {} sentence2: {}",
         continued="First: {}\nSecond: {}\nSimilarity:",
@@ -86,12 +93,23 @@ class SimilarityTask(Task):
     def answer(
         self, model: Model, inputs: Sequence[Text], progress: Progress | None = None, **options: Any
     ) -> list[Answer]:
-        """The number a model adapted to this gives; from others the cosine of the two texts' vectors.
+        """The number a model adapted to this gives; a T5 writes one from 0 to 5; others, the cosine of two vectors.
+
+        Args:
+            model: the model.
+            inputs: pairs of texts.
+            progress: told how many are done.
+            **options: `template`, the words around the two texts, for models that write.
 
         Raises:
-            UsageError: an input is not a pair.
+            UsageError: an input is not a pair, or a template for a model that does not write.
         """
-        pairs = only_pairs(self.name, inputs)
+        pairs, template = only_pairs(self.name, inputs), options.get("template")
+        writes = model.head is not None and model.head.kind == "next"
+        if writes and (template is not None or route(model) == "prefixed"):
+            return _numbers(model, pairs, template_for(model, self.wording, template), progress)
+        if template is not None:
+            raise UsageError(f"{model.folder}: this model compares texts and does not write; leave the template out")
         return answered(model, pairs, progress) if isinstance(model.head, Regress) else _cosines(model, pairs, progress)
 
 
@@ -105,6 +123,16 @@ def only_pairs(task: str, inputs: Sequence[Text]) -> list[tuple[str, str]]:
     if len(pairs) != len(inputs):
         raise UsageError(f"{task} compares two texts; give pairs (on the command line: a text and --with another)")
     return pairs
+
+
+def _numbers(model: Model, pairs: Sequence[tuple[str, str]], template: str, progress: Progress | None) -> list[Answer]:
+    """The mean of the numbers it may write from 0 to 5, as STS-B has them, weighed by how probable each is."""
+    steps = written_steps([0.0, STS_HIGHEST])
+    prompt = Prompt(words={step: step for step in steps}, numbers=True)
+    found = asked(model, prompt, template).scores(list(pairs), progress)
+    scores = found.values.softmax(-1) @ torch.tensor([float(step) for step in steps], dtype=torch.float64)
+    rows = zip(scores.tolist(), found.truncated_tokens, strict=True)
+    return [Answer(score=score, truncated_tokens=cut) for score, cut in rows]
 
 
 def _cosines(model: Model, pairs: Sequence[tuple[str, str]], progress: Progress | None) -> list[Answer]:

@@ -1,15 +1,15 @@
-"""Summarize: a document becomes a few sentences, written by a model that reads and writes text."""
+"""Summarize: a document becomes a few sentences, written by a model that writes, or picked by one that does not."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from graft import tasks
 from graft.data.columns import Role
 from graft.data.table import Reject, Table
 from graft.errors import UsageError
-from graft.generate.sampling import Sampling
-from graft.generate.write import write
+from graft.generate.beam import Beams
 from graft.grafted import Model
 from graft.heads import Answer, Head
 from graft.inference import Progress
@@ -18,23 +18,42 @@ from graft.sealed import Text
 from graft.tasks import Outputs, Row, Task
 from graft.train import text
 from graft.train.example import Example
+from graft.writing import write
+from graft.writing.central import picked
+from graft.writing.length import Length, check_number
+from graft.writing.text_to_text import LONGEST, Wishes, answers, sampling_of
+from graft.writing.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from graft.evaluate.metrics import Interval
     from graft.evaluate.report import Section
 
-LONGEST = 128
-"""Tokens of an answer where training says nothing."""
+SENTENCES = 3
+"""Sentences of a summary that is picked, where nothing is said."""
 
 
 class SummarizeTask(Task):
-    """Text-to-text (Raffel et al. 2020); decoders continue the document with what follows "TL;DR:" (Radford 2019)."""
+    """Text-to-text (Raffel et al. 2020); decoders continue the document with what follows "TL;DR:" (Radford 2019).
+
+    Encoders pick sentences (`graft.writing.central`).
+
+    Attributes:
+        combines: what is written of the parts of a long text is gone over again.
+        stop: what ends the answer of a decoder that was not adapted to this.
+    """
 
     name = "summarize"
     head = "next"
     keeps_head = True
     primary = "rougeL"
-    options = ("longest",)
+    options: tuple[str, ...] = (
+        *("longest", "n", "template", "words", "characters", "sentences", "vocabulary"),
+        *write.SETTINGS,
+        *write.BEAMS,
+    )
+    overflows = ("truncate", "error", "window")
+    combines = True
+    stop: tuple[str, ...] = ("\n\n",)
     roles: tuple[Role, ...] = (
         Role(name="document", aliases=("article", "text", "body", "content", "source")),
         Role(name="summary", aliases=("highlights", "abstract", "headline", "title", "target")),
@@ -68,8 +87,10 @@ class SummarizeTask(Task):
 
     def examples(self, model: Model, rows: Sequence[Row]) -> tuple[Sequence[Example], int]:
         """The document in its template, and the summary to write."""
-        sources = self._sources(model, [str(row.inputs[0]) for row in rows])
-        return text.examples(model, sources, [str(row.target) for row in rows], [row.line for row in rows])
+        targets, template = [str(row.target) for row in rows], model.settings.template or self.usual(model, {})
+        sources, cut = laying.fitted(model, template, [row.inputs[0] for row in rows], text.room(model, targets))
+        made, more = text.examples(model, sources, targets, [row.line for row in rows])
+        return made, sum(cut) + more
 
     def outputs(self, model: Model, rows: Sequence[Row], progress: Progress | None = None) -> Outputs:
         """What the model writes."""
@@ -95,39 +116,76 @@ class SummarizeTask(Task):
     def answer(
         self, model: Model, inputs: Sequence[Text], progress: Progress | None = None, **options: Any
     ) -> list[Answer]:
-        """What the model writes for each text, the most probable token at each step.
+        """What the model writes for each text, the most probable token at each step unless it is told to draw.
 
         Args:
-            model: with a head that predicts the next token.
+            model: with a head that predicts the next token; for summaries also an encoder, which picks sentences.
             inputs: texts.
             progress: told how many are done.
-            **options: `longest`, the most tokens of an answer.
+            **options: `longest`, the most tokens of an answer; `n` different ones; `template`; any setting of
+                `graft.generate.sampling.Sampling`; for summaries `words`, `characters` and `sentences`, the most there
+                may be, and `vocabulary`, the words to write with (a number of the most frequent, or a file).
 
         Raises:
-            UsageError: an input is a pair, or longest is no number of tokens.
+            ModelError: the model does not write.
+            UsageError: an input is a pair, or an option makes no sense.
+            DataError: a text is empty, or does not fit where the overflow rule is "error".
         """
         plain = [one for one in inputs if isinstance(one, str)]
         if len(plain) != len(inputs):
             raise UsageError(f"{self.name} reads single texts, found pairs")
-        longest = _longest(model, options.get("longest"))
-        questions = laying.prompts(model, self._sources(model, plain), room=longest)
-        ends, ids = {laying.end_token(model)}, [one.ids for one in questions]
-        found = write(model, ids, Sampling(max_tokens=longest, temperature=0), end=ends, progress=progress)
-        return [
-            Answer(text=request.completions[0].text.strip(), truncated_tokens=one.truncated_tokens)
-            for request, one in zip(found, questions, strict=True)
-        ]
+        wanted = write.number_of(options)
+        length, most = Length.of(options), options.get("sentences")
+        check_number("sentences", most)
+        words = None if options.get("vocabulary") is None else Vocabulary(str(options["vocabulary"]))
+        if self.picks(model):
+            _refuse_writing(model, options)
+            return picked(model, plain, wanted, most or SENTENCES, length, words, progress)
+        write.needs_head(model, self.name, tasks.able(model))
+        template, notes = self.template_for(model, options)
+        if words is not None and options.get("allowed") is None:
+            options = {**options, "allowed": words.allowed(model)}
+        stop = () if laying.two_stacks(model) or model.settings.task == self.name else self.stop
+        wishes = Wishes(
+            template=template,
+            sampling=sampling_of(model, options, length=length, stop=stop),
+            n=wanted,
+            beams=write.searching(options, wanted, self.several(wanted)),
+            length=length,
+            sentences=most,
+            vocabulary=words,
+            windows=model.settings.overflow == "window",
+            combine=self.combines,
+            notes=notes,
+        )
+        return answers(model, plain, wishes, progress)
 
-    def _sources(self, model: Model, texts: Sequence[str]) -> list[str]:
-        template = model.settings.template or self.usual(model, {})
-        return [wording.filled(template, one) for one in texts]
+    def several(self, n: int) -> Beams:
+        """How so many different texts are found where nothing is said of how: by groups that avoid one another."""
+        return Beams(beams=2 * n, n=n, groups=n, diversity=1.0 if n > 1 else 0.0)
+
+    def picks(self, model: Model) -> bool:
+        """Whether the model has nothing to write with, and sentences are picked instead."""
+        return model.head is None or model.head.kind != "next"
+
+    def template_for(self, model: Model, options: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+        """The words around a text, and what is to be said of them.
+
+        Raises:
+            UsageError: a template without a place for the text.
+        """
+        given = options.get("template")
+        return (model.settings.template or self.usual(model, {}) if given is None else wording.check(given)), ()
 
 
-def _longest(model: Model, asked: Any) -> int:
-    longest = asked if asked is not None else model.settings.longest or LONGEST
-    if not isinstance(longest, int) or isinstance(longest, bool) or longest < 1:
-        raise UsageError(f"longest is {asked!r}, expected a number of tokens, at least 1")
-    return longest
+def _refuse_writing(model: Model, options: Mapping[str, Any]) -> None:
+    """Picking takes none of the settings of writing."""
+    for name in (*write.SETTINGS, *write.BEAMS, "longest", "template"):
+        if options.get(name) is not None:
+            raise UsageError(
+                f"{model.folder}: this model picks sentences and does not write; leave {name} out, or give one that "
+                "writes, such as t5-small"
+            )
 
 
 TASK = SummarizeTask()

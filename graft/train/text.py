@@ -32,6 +32,11 @@ def examples(
     return [make(model, question.ids, answer, line) for question, answer, line in rows], cut + more
 
 
+def room(model: Model, targets: Sequence[str]) -> int:
+    """Tokens that the longest target takes behind a source."""
+    return max(map(len, _answers(model, targets)[0]), default=1)
+
+
 def _answers(model: Model, targets: Sequence[str]) -> tuple[list[list[int]], int]:
     """Targets as token ids, each with the token that ends it."""
     end, limit = end_token(model), model.limit

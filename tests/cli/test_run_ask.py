@@ -118,7 +118,7 @@ def test_questions_from_standard_input_and_the_text_too(process: Run, pointer: P
 @pytest.mark.parametrize(
     ("words", "code", "parts"),
     [
-        (("what",), 2, ("ask: no text to look for answers in; give --context TEXT|FILE",)),
+        (("what",), 2, ("no text to look for answers in", "a question and --context TEXT|FILE")),
         (("what", "--context", " \n"), 1, ("--context: there is no text in it to look for answers in",)),
         (("what", "--context", "missing.txt"), 1, ("missing.txt: no such file",)),
         (("what", "--context", "."), 1, (".: a folder; --context takes a text or one file",)),
@@ -126,7 +126,7 @@ def test_questions_from_standard_input_and_the_text_too(process: Run, pointer: P
         (("what", "--with", "text"), 2, ("give --context TEXT|FILE instead of --with",)),
         (("what", "--context", "ab", "-n", "0"), 2, ("n is 0, expected a whole number from 1",)),
         (("what", "--context", "ab", "--threshold", "7"), 2, ("threshold is 7.0, expected a number from 0 to 1",)),
-        (("what", "--context", "ab", "--labels", "a,b"), 2, ("--labels is for classify, not for ask",)),
+        (("what", "--context", "ab", "--labels", "a,b"), 2, ("--labels is for classify and pair, not for ask",)),
         (("what", "--context", "\u200b"), 1, ("has nothing that the tokenizer knows",)),
     ],
 )
