@@ -80,8 +80,9 @@ Words = Annotated[
     str | None,
     Option(
         metavar="LIST",
-        help="For summarize: most words. For correct: english (the package's list), a number of its most frequent words, a file with a word on "
-        "each line, with its count or without, or several of these with commas between; default: english.",
+        help="For summarize: most words. For correct: english (the package's list), a number of its most frequent "
+        "words, a file with a word on each line, with its count or without, or several of these with commas between; "
+        "default: english.",
     ),
 ]
 RealWords = Annotated[
