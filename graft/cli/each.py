@@ -81,4 +81,5 @@ class Each:
         """
         if self.faults:
             told = "; ".join(self.faults[:SHOWN]) + ("; ..." if len(self.faults) > SHOWN else "")
-            raise DataError(f"{len(self.faults):,} of {self.texts:,} texts were left out, the others are done: {told}")
+            others = ", the others are done" if len(self.faults) < self.texts else ""
+            raise DataError(f"{len(self.faults):,} of {self.texts:,} texts were left out{others}: {told}")

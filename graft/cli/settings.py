@@ -158,7 +158,11 @@ def _helped(one: Setting) -> str:
 
 
 def as_settings(words: Iterable[str], options: Sequence[str]) -> Iterator[str]:
-    """Rewrite ``--name value`` and ``--name=value`` of settings, which are no options, as ``--set=name=value``."""
+    """Rewrite ``--name value`` and ``--name=value`` of settings, which are no options, as ``--set=name=value``.
+
+    Raises:
+        UsageError: a setting without its value at the end.
+    """
     rest = iter(words)
     for word in rest:
         name, sign, value = word.partition("=")
@@ -171,7 +175,9 @@ def as_settings(words: Iterable[str], options: Sequence[str]) -> Iterator[str]:
             yield f"--set={key}=true"
         else:
             given = value if sign else next(rest, None)
-            yield name if given is None else f"--set={key}={given}"
+            if given is None:
+                raise UsageError(f"{name} needs a value, as in {name} VALUE")
+            yield f"--set={key}={given}"
 
 
 @contextlib.contextmanager

@@ -130,32 +130,38 @@ def _laid(model: Model, given: Text, asking: Asking) -> _Laid:
     return _Laid(ids=[one.ids for one in laying.prompts(model, sources, room)], truncated_tokens=sum(cut))
 
 
-def _written(model: Model, prompts: Sequence[Sequence[int]], asking: Asking) -> Iterator[dict[str, float]]:
-    """For each prompt its different answers with their scores."""
+Found = Mapping[str, tuple[float, str]]
+"""Answers with their scores, and why they end where they do."""
+
+
+def _written(model: Model, prompts: Sequence[Sequence[int]], asking: Asking) -> Iterator[Found]:
+    """For each prompt its different answers."""
     found = write.several(model, prompts, asking.sampling, asking.n, asking.beams)
-    texts = [list(dict.fromkeys(one.text.strip() for one in every)) for every in found]
+    reasons = [{one.text.strip(): str(one.finish_reason) for one in every} for every in found]
+    texts = [list(every) for every in reasons]
     end = sorted(ends(model))[:1] if laying.two_stacks(model) else []
     ids = [[[*own, *end] for own in laying.answers(model, every)] for every in texts]
     told = [[place for place, own in enumerate(every) if own] for every in ids]
     scored = score(model, prompts, [[every[place] for place in own] for every, own in zip(ids, told, strict=True)])
-    for every, tokens, own, logs in zip(texts, ids, told, scored, strict=True):
-        known = {every[place]: math.exp(log / len(tokens[place])) for place, log in zip(own, logs, strict=True)}
-        yield {text: known.get(text, 0.0) for text in every}
+    for every, tokens, own, logs in zip(reasons, ids, told, scored, strict=True):
+        words = list(every)
+        known = {words[place]: math.exp(log / len(tokens[place])) for place, log in zip(own, logs, strict=True)}
+        yield {text: (known.get(text, 0.0), reason) for text, reason in every.items()}
 
 
-def _chosen(given: Text, laid: _Laid, found: Sequence[dict[str, float]], asking: Asking) -> Answer:
+def _chosen(given: Text, laid: _Laid, found: Sequence[Found], asking: Asking) -> Answer:
     """The best answers of all windows; "no answer" only where no window has one, or none is sure enough."""
-    pooled: dict[str, tuple[float, str]] = {}
+    pooled: dict[str, tuple[float, str, str]] = {}
     for every in found:
-        for text, value in every.items():
+        for text, (value, reason) in every.items():
             key = text.casefold().rstrip(".")
             if key not in pooled or pooled[key][0] < value:
-                pooled[key] = (value, text)
-    ranked = sorted((pair for key, pair in pooled.items() if key not in NONE), key=lambda pair: -pair[0])
+                pooled[key] = (value, text, reason)
+    ranked = sorted((one for key, one in pooled.items() if key not in NONE), key=lambda one: -one[0])
     context = None if isinstance(given, str) else given[1]
-    best = [_answer(text, value, context) for value, text in ranked[: asking.n]]
+    best = [_answer(text, value, reason, context) for value, text, reason in ranked[: asking.n]]
     sure = asking.threshold is None or (best and 1 - float(best[0].score or 0) <= asking.threshold)
-    none = max((value for key, (value, _) in pooled.items() if key in NONE), default=0.0)
+    none = max((value for key, (value, _, _) in pooled.items() if key in NONE), default=0.0)
     if not best or not sure:
         best.insert(0, Answer(text="", score=1 - float(best[0].score or 0) if best else none, finish_reason="stop"))
     return dataclasses.replace(
@@ -166,8 +172,8 @@ def _chosen(given: Text, laid: _Laid, found: Sequence[dict[str, float]], asking:
     )
 
 
-def _answer(text: str, value: float, context: str | None) -> Answer:
+def _answer(text: str, value: float, reason: str, context: str | None) -> Answer:
     """An answer, and where it stands in the text, if it does."""
     start = -1 if context is None else context.casefold().find(text.casefold())
     place = (None, None) if start < 0 else (start, start + len(text))
-    return Answer(text=text, score=value, start=place[0], end=place[1], finish_reason="stop")
+    return Answer(text=text, score=value, start=place[0], end=place[1], finish_reason=reason)

@@ -107,6 +107,7 @@ def test_labelled_texts(generate: Run, tmp_path: Path):
         (("abc", "--words", "3"), ("--words is for ", "summarize, not for generate")),
         (("abc", "--stride", "3"), ("--stride is for ask", "not for generate")),
         (("abc", "--with", "x"), ("--with is for tasks on two texts",)),
+        (("abc", "--logit-bias", "x"), ("a token of logit_bias is 'x', expected a whole number",)),
         (("--dataset", "a.csv"), ("a corpus needs labels",)),
         (("--dataset", "a.csv", "--prefix", "x"), ("expected label=",)),
         (("abc", "--dataset", "a.csv", "--positive", "x"), ("leave 'abc' out",)),
@@ -176,3 +177,14 @@ def test_tables_have_the_columns_of_their_task(graft: Run, base: Path, writer: P
     assert same.lines == picked.lines
     written = graft("run", "generate", table, "--model", writer, "--max-tokens", "3", "--json")
     assert written.lines[0]["source"] == "abc"
+
+
+def test_a_setting_at_the_end_needs_its_value(graft: Run, writer: Path):
+    graft("run", "generate", "abc", "--model", writer, "--stop").failed(2, "--stop needs a value, as in --stop VALUE")
+
+
+def test_where_nothing_could_be_done_no_others_are_spoken_of(generate: Run, tmp_path: Path):
+    file = tmp_path / "prompts.txt"
+    file.write_text("x" * 70 + "\n")
+    done = generate(file, "--max-tokens", "4")
+    assert done.failed(1, "1 of 1 texts were left out: line 1: the text: a prompt of 70 tokens")

@@ -42,6 +42,7 @@ def test_the_score_is_the_mean_probability_of_the_answer_s_tokens(writer: graft.
         logits = writer.logits([[*prompt, *own]])[0][len(prompt) - 1 : -1]
     logs = logits.double().log_softmax(-1)[torch.arange(len(own)), torch.tensor(own)]
     assert answer.score == pytest.approx(math.exp(logs.mean()), rel=1e-4)
+    assert answer.finish_reason == "length"
 
 
 def test_a_decoder_goes_on_from_what_the_paper_says(tiny):
@@ -75,7 +76,8 @@ def test_long_texts_are_read_in_windows_and_none_of_it_is_lost(tiny):
 
 def chosen(*windows: dict[str, float], context: str = "Ann. bob.", **options: Any) -> Any:
     laid = _Laid(ids=[[1]] * len(windows), truncated_tokens=0)
-    return _chosen(("who", context), laid, windows, Asking(sampling=Sampling(), **options))
+    found = [{text: (score, "stop") for text, score in one.items()} for one in windows]
+    return _chosen(("who", context), laid, found, Asking(sampling=Sampling(), **options))
 
 
 def test_the_best_window_wins_and_no_answer_only_where_no_window_has_one():
