@@ -22,9 +22,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from graft import int8
 from graft.batch import Packed
 from graft.families.gpt2 import FAMILY
-from graft.generate import int8, native
+from graft.generate import native
 from graft.generate.cache import StaticCache
 from graft.generate.fast import Decoder
 from graft.grafted import Model

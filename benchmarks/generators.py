@@ -113,7 +113,7 @@ def graft(precision: str) -> Load:
 
         model = library.load(str(folder / case.model), dtype="bfloat16", device="cpu")
         if precision == "int8":
-            from graft.generate import int8
+            from graft import int8
 
             int8.swap(model)
         make = _graft_beams if case.beams > 1 else _graft_engine

@@ -9,13 +9,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from graft import adapters, checkpoint, families, heads, hub, pooling, sealed
+from graft import adapters, checkpoint, families, heads, hub, int8, pooling, sealed
 from graft.adapters import Base
 from graft.errors import ModelError
 from graft.grafted import Model
 from graft.heads import Head
 from graft.inference import choose_device
 from graft.sealed import Settings
+
+ROUNDED = "int8"
+"""The dtype that is none to compute in: weights in eight bits."""
 
 
 def load(
@@ -32,7 +35,9 @@ def load(
     Args:
         ref: a folder, or a name on the hub such as "sentence-transformers/all-MiniLM-L6-v2". An adapter (LoRA as the
             library peft or Graft writes it, or Graft's own) is put on the base model it names.
-        dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 where the processor computes in it.
+        dtype: "float32", "bfloat16", "float16", or "auto": bfloat16 where the processor computes in it. "int8" is auto
+            with the weights of linear layers rounded to eight bits (`graft.int8`): it runs, and neither learns nor is
+            saved.
         revision: branch, tag or commit on the hub.
         device: "cpu", "cuda", or "auto": a GPU where there is one.
         verify: replay the golden inputs of a folder Graft saved.
@@ -44,30 +49,35 @@ def load(
         UsageError: an unknown dtype or device.
     """
     folder = hub.resolve(ref, revision=revision)
-    chosen = checkpoint.choose_dtype(dtype)
+    model = _assembled(folder, ref, checkpoint.choose_dtype("auto" if dtype == ROUNDED else dtype), check_finite)
+    model.eval()
+    model.to(choose_device(device))
+    if dtype == ROUNDED:
+        int8.swap(model)
+    if verify:
+        model.verify()
+    return model
+
+
+def _assembled(folder: Path, ref: str | Path, dtype: torch.dtype, check_finite: bool) -> Model:
+    """What lies in a folder, and in the one that it names as its base."""
     if adapters.holds(folder):
-        loaded, base = adapters.load(folder, dtype=chosen, check_finite=check_finite)
+        loaded, base = adapters.load(folder, dtype=dtype, check_finite=check_finite)
     else:
-        loaded = checkpoint.load(folder, dtype=chosen, check_finite=check_finite)
+        loaded = checkpoint.load(folder, dtype=dtype, check_finite=check_finite)
         path = hub.looks_like_path(ref)
         base = Base(reference=str(folder.absolute()) if path else str(ref).removeprefix("hf://"), folder=folder)
     head, spare = _head(folder, base.folder, loaded)
-    settings = _settings(folder, base.folder)
-    model = Model(
+    return Model(
         loaded.backbone,
         head,
         family=loaded.family,
         published=loaded.published,
         folder=folder,
-        settings=settings,
+        settings=_settings(folder, base.folder),
         spare=spare,
         base=base,
     )
-    model.eval()
-    model.to(choose_device(device))
-    if verify:
-        model.verify()
-    return model
 
 
 def fresh(folder: Path) -> Model:

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs; errors as well, on standard error.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No notices and no progress on standard error.")]
 Dtype = Annotated[str, typer.Option(metavar="TYPE", help="Compute in auto, float32, bfloat16 or float16.")]
+RunDtype = Annotated[
+    str,
+    typer.Option(
+        "--dtype",
+        metavar="TYPE",
+        help="Compute in auto, float32, bfloat16 or float16; int8: auto, with weights of eight bits.",
+    ),
+]
 Encoding = Annotated[str | None, typer.Option(metavar="NAME", help="Encoding of the files, if not UTF-8.")]
 MaxRejects = Annotated[int, typer.Option(metavar="N", min=0, help="How many unusable rows to leave out.")]
 NoQuotes = Annotated[bool, typer.Option("--no-quotes", help="In csv and tsv, quotes are characters like any other.")]

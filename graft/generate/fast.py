@@ -12,9 +12,9 @@ from torch import Tensor
 
 from graft.errors import UsageError
 from graft.generate import native
-from graft.generate.int8 import Int8
 from graft.grafted import Model
 from graft.heads.tokens import PredictNext
+from graft.int8 import Int8
 from graft.model.attention import Attention
 from graft.model.block import Block
 from graft.model.config import Config

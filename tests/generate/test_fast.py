@@ -11,11 +11,12 @@ import torch
 from tiny_models import TINY
 from torch import Tensor
 
+from graft import int8
 from graft.adapters import LowRank
 from graft.adapters.swap import swap as put
 from graft.batch import pack
 from graft.errors import UsageError
-from graft.generate import int8, native
+from graft.generate import native
 from graft.generate.cache import StaticCache
 from graft.generate.fast import Decoder, decoder, fits
 from graft.grafted import Model

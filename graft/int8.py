@@ -25,6 +25,10 @@ FEW = 16
 """Up to so many rows of bfloat16 on a processor, torch's int8 kernel is ahead of widening the weights (docs/log.md)."""
 
 
+WHOLE = 32
+"""That kernel reads so many columns at a time, and past the end where there are fewer (torch 2.13: a crash)."""
+
+
 class Int8(nn.Module):
     """x W' + b with W in int8 and a float32 scale for each of its rows. Learns nothing.
 
@@ -50,7 +54,8 @@ class Int8(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
         scale = self.scale.to(x.dtype)
-        if x.dtype == torch.bfloat16 and x.device.type == "cpu" and x.dim() == 2 and len(x) <= FEW:
+        fits = x.dim() == 2 and len(x) <= FEW and not self.in_features % WHOLE
+        if fits and x.dtype == torch.bfloat16 and x.device.type == "cpu":
             y = torch._weight_int8pack_mm(x.contiguous(), self.weight, scale)
         else:
             y = F.linear(x, self.weight.to(x.dtype)) * scale  # whole numbers up to 127 are exact in every dtype

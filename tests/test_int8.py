@@ -14,8 +14,8 @@ from graft.adapters import LowRank
 from graft.adapters.swap import swap as put
 from graft.batch import pack
 from graft.errors import ModelError, UsageError
-from graft.generate.int8 import Int8, rounded, swap
 from graft.grafted import Model
+from graft.int8 import Int8, rounded, swap
 from graft.loading import load
 from graft.model.linear import Linear
 
@@ -59,6 +59,30 @@ def test_a_layer_multiplies_with_its_rounded_weights(rows: int, dtype: torch.dty
     exact = F.linear(x.float(), small.weight * small.scale[:, None], layer.bias.float())
     error = (small(x).float() - exact).abs().max() / exact.abs().max()
     assert float(error) < (1e-5 if dtype is torch.float32 else 1e-2)
+
+
+@pytest.mark.parametrize("columns", [5, 33, 48, 172])
+def test_columns_that_fill_no_register(columns: int):
+    """torch's kernel reads beyond a row that ends within one."""
+    torch.manual_seed(0)
+    for _ in range(50):
+        layer = Linear(columns, 64).bfloat16()
+        x = torch.randn(3, columns).bfloat16()
+        expected = layer(x).float()
+        assert (Int8(layer)(x).float() - expected).abs().max() <= 0.05 * expected.abs().max()
+
+
+def test_loaded_rounded(tiny, tmp_path: Path):
+    """The same as rounding what was loaded; it says what it is when it is to be saved."""
+    folder = tiny("gpt2-lm").folder
+    model, other = load(folder, "int8"), load(folder)
+    swap(other)
+    assert model.dtype == other.dtype
+    assert isinstance(model.backbone.blocks[0].attention.query, Int8)
+    for one, two in zip(logits(model), logits(other), strict=True):
+        assert torch.equal(one, two)
+    with pytest.raises(ModelError, match="rounded to int8 for running"):
+        model.save(tmp_path / "saved")
 
 
 @pytest.mark.parametrize(
