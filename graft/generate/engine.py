@@ -78,8 +78,8 @@ class Engine:
             length: tokens a text may have, prompt included; None takes the model's positions, at most LONGEST.
             tokens: most tokens of a step, as long as every live text gets its own.
             end: tokens that end a text; None asks the model's folder.
-            fast: makes what runs the steps that give each live text one token (see `graft.generate.feed`); None leaves
-                them to the model's own forward pass.
+            fast: makes what gives live texts one token each (see `graft.generate.feed`); None leaves that to the
+                model's own forward pass, where a text in bfloat16 may depend on what runs beside it.
 
         Raises:
             ModelError: the model's head does not predict the next token.

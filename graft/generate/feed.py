@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from itertools import accumulate, compress
 from typing import Any
 
 import torch
@@ -17,9 +17,9 @@ from graft.grafted import Model
 from graft.model.attention import Memory
 from graft.model.layout import Layout
 
-FastDecoder = Callable[[Tensor, Tensor], Tensor]
-"""ids_B, position_B -> logits_BV: row b is the text in slot b, its one new token and that token's place. It writes keys
-and values into the cache, and may write to the last place of any idle slot."""
+FastDecoder = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""ids_B, position_B, slot_B -> logits_BV: one new token of each of some texts, its place, and the text's slot. It writes
+keys and values into the cache; what it gives for a text depends on that text alone."""
 
 MakeFast = Callable[[Model, StaticCache], FastDecoder | None]
 
@@ -40,8 +40,7 @@ class Feed:
             model: with a head that predicts the next token.
             slots: texts side by side.
             length: tokens a slot holds, both of what is written and of what an encoder reads.
-            fast: makes what runs steps that give every live text one token, or None where it cannot; not asked where
-                an encoder reads.
+            fast: makes what gives texts one token each, or None where it cannot; not asked where an encoder reads.
         """
         backbone: Any = model.backbone
         self.model, self.tokens = model, 0
@@ -76,15 +75,34 @@ class Feed:
             self.slots.give(giver, source, None if giver is lane else lane)
 
     def run(self, rows: Sequence[Row]) -> Tensor:
-        """The logits each row wants, one row after the other, (R, V), float32 where the head gives that."""
+        """The logits each row wants, one row after the other, (R, V), float32 where the head gives that.
+
+        Written tokens, one of each text, go to the fast decoder, so that no text depends on what is read beside it;
+        prompts, and tokens with guesses behind them, go through the model's own forward pass.
+        """
         self.tokens += sum(len(row.ids) for row in rows)
-        lanes = [row.sample.lane for row in rows if row.sample.lane is not None]
-        slots, starts = zip(*((lane.slot, lane.held) for lane in lanes), strict=True)
-        for lane, row in zip(lanes, rows, strict=True):
+        for row, lane in zip(rows, _lanes(rows), strict=True):
             lane.written = lane.held + len(row.ids)
-        if self.fast is not None and slots == tuple(range(len(rows))) and all(len(row.ids) == 1 for row in rows):
-            ids_B = torch.tensor([row.ids[0] for row in rows], device=self.model.device)
-            return self.fast(ids_B, torch.tensor(starts, device=self.model.device))
+        single = [self.fast is not None and _written(row) for row in rows]
+        if all(single) or not any(single):
+            return self._step(rows) if single[0] else self._pass(rows)
+        longer = [not one for one in single]
+        parts = [self._step(list(compress(rows, single))), self._pass(list(compress(rows, longer)))]
+        kinds = [one for one, row in zip(longer, rows, strict=True) for _ in range(row.wanted)]
+        logits_RV = torch.empty(len(kinds), parts[0].shape[1], device=parts[0].device)
+        logits_RV[sorted(range(len(kinds)), key=kinds.__getitem__)] = torch.cat([part.float() for part in parts])
+        return logits_RV
+
+    def _step(self, rows: Sequence[Row]) -> Tensor:
+        """The logits of rows of one written token, by the fast decoder."""
+        assert self.fast is not None
+        numbers = [(row.ids[0], lane.held, lane.slot) for row, lane in zip(rows, _lanes(rows), strict=True)]
+        return self.fast(*torch.tensor(numbers, device=self.model.device).T)
+
+    def _pass(self, rows: Sequence[Row]) -> Tensor:
+        """The logits of any rows, by the model's own forward pass."""
+        lanes = _lanes(rows)
+        slots, starts = zip(*((lane.slot, lane.held) for lane in lanes), strict=True)
         batch = pack([row.ids for row in rows], start=starts, slots=slots).to(self.model.device)
         hidden_TD = self.stack(batch, memory=self._memory(lanes), cache=self.slots.cache)
         assert self.model.head is not None
@@ -98,6 +116,16 @@ class Feed:
         lengths = torch.tensor([len(lane.source) for lane in lanes])
         kept = {layer: (memory.keys[layer], memory.values[layer]) for layer in range(len(memory.keys))}
         return Memory(Packed(lengths.new_empty(0), lengths), memory.keys.new_empty(0), kept)
+
+
+def _lanes(rows: Sequence[Row]) -> list[Lane]:
+    return [row.sample.lane for row in rows if row.sample.lane is not None]
+
+
+def _written(row: Row) -> bool:
+    """Whether it is one token behind the prompt, or all of one: not what was left of a prompt cut into steps."""
+    sample = row.sample
+    return len(row.ids) == 1 and (len(sample.ids) > sample.given or sample.given == 1)
 
 
 def _wanted(rows: Sequence[Row], device: torch.device) -> Tensor | slice:

@@ -19,9 +19,6 @@ from graft.model.linear import laid_out
 SIDE_BY_SIDE = 16
 """Texts written at once."""
 
-WORTH = 16
-"""From so many tokens on, making ready what decodes fast is repaid."""
-
 LONG_JOB = 64
 """From so many steps on, laying out the weights is repaid."""
 
@@ -75,7 +72,7 @@ def write(
         return []
     longest = max(map(len, prompts)) + sampling.max_tokens
     length = min(model.backbone.config.positions, longest)
-    fast = decoder if sampling.max_tokens >= WORTH else None
+    fast = decoder if sampling.max_tokens > 1 else None
     engine = Engine(model, slots=min(SIDE_BY_SIDE, n * len(prompts)), length=length, end=end, fast=fast)
     requests = [engine.submit(prompt, sampling, n=n) for prompt in prompts]
     steps = sampling.max_tokens * -(-n * len(prompts) // SIDE_BY_SIDE)
