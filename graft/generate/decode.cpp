@@ -5,6 +5,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -19,6 +20,8 @@ struct Norm { const float *weight, *bias; };
 struct Layer {
     Matrix query, key, value, output, gate, up, down;
     Norm attention_norm, feed_forward_norm, query_norm, key_norm;
+    Matrix memory_query, memory_output;
+    Norm memory_norm;
     Int window;
 };
 struct Model {
@@ -28,14 +31,14 @@ struct Model {
     const Layer* layer;
     Matrix tokens, positions;
     Int position_offset;
-    const float *type, *turns;
+    const float *type, *turns, *distance;  // distance: (heads, places), added to scores; the last is a token's own place
     Norm embedding_norm, final_norm;
     Matrix head;
 };
 struct Cache { void *keys, *values; Int slots, places, layer, slot, head, place; int32_t kind; };
 struct Step {
     Int sequences;
-    const Int *ids, *position, *slot;
+    const Int *ids, *position, *slot, *source, *length;  // source: the memory's slot, of which length places are filled
     float *hidden, *logits, *work;
 };
 }
@@ -60,9 +63,10 @@ static void turn(const Model& m, Int position, float* x) {  // rotary: pairs (k,
     }
 }
 
-// One head of queries against places [from, to) of the cache. `scores` holds (to - from) rounded up to 16.
+// One head of queries against places [from, to) of the cache; `bias`, where there is one, is added to the scores of all
+// places. `scores` holds (to - from) rounded up to 16.
 template <class C>
-static void look(const C* keys, const C* values, Int place, Int from, Int to, Int size, const float* q, float* scores, float* out) {
+static void look(const C* keys, const C* values, Int place, Int from, Int to, Int size, const float* q, const float* bias, float* scores, float* out) {
     Int count = to - from, even = size / LANES * LANES;
     V most = all(-INFINITY);
     for (Int i = 0; i < count; i += LANES) {
@@ -71,6 +75,7 @@ static void look(const C* keys, const C* values, Int place, Int from, Int to, In
         for (Int n = 0; n < some; n++)
             for (Int k = 0; k < even; k += LANES) total[n] += load(keys + (from + i + n) * place + k) * load(q + k);
         V found = sums<16>(total);
+        if (bias) found += load(bias + from + i);
         for (Int n = 0; n < LANES; n++) {
             if (n >= some) { found[n] = -INFINITY; continue; }
             for (Int k = even; k < size; k++) found[n] += wide(keys[(from + i + n) * place + k]) * q[k];
@@ -117,7 +122,7 @@ static inline void breathe() {  // tells the processor that this thread waits
 // by: one that the machine gives no time holds nobody up, and skips what the others did without it.
 struct Team {
     const Model m;
-    const Cache cache;
+    const Cache cache, memory;
     const int threads;
     const pid_t owner = getpid();  // a forked process has the team without its threads, and works alone
     std::atomic<uint64_t> state{0};  // the number of the phase, and of the next chunk in its lower half
@@ -130,7 +135,7 @@ struct Team {
     uint32_t first = 0;
     std::vector<std::thread> others;
 
-    Team(const Model& m, const Cache& cache, int threads) : m(m), cache(cache), threads(threads) {}
+    Team(const Model& m, const Cache& cache, const Cache& memory, int threads) : m(m), cache(cache), memory(memory), threads(threads) {}
 
     template <class Work> void share(uint32_t& phase, Int count, Int chunk, const Work& work) {
         Int chunks = (count + chunk - 1) / chunk;
@@ -161,7 +166,7 @@ struct Run {  // one thread's part in one step
     const Step step;
     uint32_t phase;
     const Model& m = team.m;
-    const Cache& cache = team.cache;
+    const Cache &cache = team.cache, &memory = team.memory;
     Values x, y, mixed, inner;
     float *q, *k, *v, *gate, *scores;
 
@@ -172,7 +177,7 @@ struct Run {  // one thread's part in one step
         auto values = [&](Int size) { float* own = floats(size); return Values{own, (bfloat*)floats((size + 1) / 2)}; };
         x = values(m.width), y = values(m.width), mixed = values(wide), inner = values(m.inner);
         q = floats(wide), k = floats(narrow), v = floats(narrow), gate = floats(m.inner);
-        scores = at + thread * ((cache.places + 31) / 16 * 16);
+        scores = at + thread * ((std::max(cache.places, memory.places) + 31) / 16 * 16);
     }
 
     template <class Work> void share(Int count, Int chunk, const Work& work) { team.share(phase, count, chunk, work); }
@@ -225,9 +230,21 @@ struct Run {  // one thread's part in one step
                 ready(one, layer.query_norm);
                 for (Int i = 0; i < size; i++) one[i] *= m.scale;
                 Values found = mixed.at((b * m.heads + g * group + n) * size);
-                look(keys, values, cache.place, from, position + 1, size, one, scores, found.wide);
+                const float* bias = m.distance ? m.distance + (g * group + n + 1) * cache.places - position - 1 : nullptr;
+                look(keys, values, cache.place, from, position + 1, size, one, bias, scores, found.wide);
                 found.round(size);
             }
+        });
+    }
+    template <class C> void recall(Int number) {  // those who look at the same come one after the other
+        Int group = m.heads / m.key_heads, size = m.head_size;
+        share(step.sequences * m.heads, 1, [&](Int item, Int) {
+            Int head = item / step.sequences, b = item % step.sequences, at = (b * m.heads + head) * size;
+            Int start = number * memory.layer + step.source[b] * memory.slot + head / group * memory.head;
+            for (Int i = 0; i < size; i++) q[at + i] *= m.scale;
+            Values found = mixed.at(at);
+            look((C*)memory.keys + start, (C*)memory.values + start, memory.place, 0, step.length[b], size, q + at, nullptr, scores, found.wide);
+            found.round(size);
         });
     }
     void queries_keys_values(const Layer& layer, const Values& from) {
@@ -266,16 +283,27 @@ struct Run {  // one thread's part in one step
                 }
         });
     }
+    template <class Part> void part(const Norm& norm, const Part& part) {
+        if (m.pre) norms(norm, x, y);
+        part(m.pre ? y : x, [&](Int b, Int row, float value) { x.wide[b * m.width + row] += value; });
+        if (!m.pre) norms(norm, x, x);
+    }
     void block(const Layer& layer, Int number) {
-        auto add = [&](Int b, Int row, float value) { x.wide[b * m.width + row] += value; };
-        if (m.pre) norms(layer.attention_norm, x, y);
-        queries_keys_values(layer, m.pre ? y : x);
-        if (cache.kind == FLOAT32) attend<float>(layer, number); else attend<bfloat>(layer, number);
-        product(layer.output, mixed, add);
-        norms(m.pre ? layer.feed_forward_norm : layer.attention_norm, x, m.pre ? y : x);
-        feed_forward(layer, m.pre ? y : x);
-        product(layer.down, inner, add);
-        if (!m.pre) norms(layer.feed_forward_norm, x, x);
+        part(layer.attention_norm, [&](const Values& from, const auto& add) {
+            queries_keys_values(layer, from);
+            if (cache.kind == FLOAT32) attend<float>(layer, number); else attend<bfloat>(layer, number);
+            product(layer.output, mixed, add);
+        });
+        if (memory.keys)
+            part(layer.memory_norm, [&](const Values& from, const auto& add) {
+                product(layer.memory_query, from, [&](Int b, Int row, float value) { q[b * layer.memory_query.rows + row] = value; });
+                if (memory.kind == FLOAT32) recall<float>(number); else recall<bfloat>(number);
+                product(layer.memory_output, mixed, add);
+            });
+        part(layer.feed_forward_norm, [&](const Values& from, const auto& add) {
+            feed_forward(layer, from);
+            product(layer.down, inner, add);
+        });
     }
     void run() {
         embed();
@@ -313,8 +341,9 @@ static void help(Team* team, int thread) {
     }
 }
 
-extern "C" Team* graft_open(const Model* m, const Cache* cache, int32_t threads) {
-    Team* team = new Team(*m, *cache, threads);
+// The memory's keys are absent where the model has none.
+extern "C" Team* graft_open(const Model* m, const Cache* cache, const Cache* memory, int32_t threads) {
+    Team* team = new Team(*m, *cache, *memory, threads);
     try {
         for (int thread = 1; thread < threads; thread++) team->others.emplace_back(help, team, thread);
     } catch (const std::system_error&) {  // fewer threads do as well
@@ -337,12 +366,13 @@ extern "C" void graft_close(Team* team) {
 // from 1; otherwise 0.
 extern "C" Int graft_step(Team* team, const Step* step) {
     const Model& m = team->m;
-    const Cache& cache = team->cache;
+    const Cache &cache = team->cache, &memory = team->memory;
     auto within = [](Int x, Int end) { return x >= 0 && x < end; };
     for (Int b = 0; b < step->sequences; b++) {
         bool held = within(step->position[b], cache.places) && within(step->slot[b], cache.slots);
         bool known = !m.positions.weight || within(step->position[b] + m.position_offset, m.positions.rows);
-        if (!held || !known || !within(step->ids[b], m.tokens.rows)) return b + 1;
+        bool beside = !memory.keys || (within(step->source[b], memory.slots) && within(step->length[b] - 1, memory.places));
+        if (!held || !known || !beside || !within(step->ids[b], m.tokens.rows)) return b + 1;
     }
     if (!step->sequences) return 0;
     std::lock_guard<std::mutex> alone(team->one_step);

@@ -17,11 +17,12 @@ from graft.grafted import Model
 from graft.model.attention import Memory
 from graft.model.layout import Layout
 
-FastDecoder = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""ids_B, position_B, slot_B -> logits_BV: one new token of each of some texts, its place, and the text's slot. It writes
-keys and values into the cache; what it gives for a text depends on that text alone."""
+FastDecoder = Callable[..., Tensor]
+"""ids_B, position_B, slot_B -> logits_BV: one new token of each of some texts, its place, and the text's slot; where an
+encoder reads, source_B, length_B besides: the memory's slot, and how many tokens it holds. It writes keys and values
+into the cache; what it gives for a text depends on that text alone."""
 
-MakeFast = Callable[[Model, StaticCache], FastDecoder | None]
+MakeFast = Callable[[Model, StaticCache, StaticCache | None], FastDecoder | None]
 
 
 class Feed:
@@ -40,7 +41,7 @@ class Feed:
             model: with a head that predicts the next token.
             slots: texts side by side.
             length: tokens a slot holds, both of what is written and of what an encoder reads.
-            fast: makes what gives texts one token each, or None where it cannot; not asked where an encoder reads.
+            fast: makes what gives texts one token each, or None where it cannot.
         """
         backbone: Any = model.backbone
         self.model, self.tokens = model, 0
@@ -53,22 +54,17 @@ class Feed:
         if backbone.decoder is not None:
             memory = cache()
         self.slots = Slots(cache(), memory)
-        self.fast = None if fast is None or memory is not None else fast(model, self.slots.cache)
+        self.fast = None if fast is None else fast(model, self.slots.cache, memory)
 
     def remember(self, lanes: Sequence[Lane], sources: Sequence[tuple[int, ...]]) -> None:
         """Let the encoder read what texts answer: each source once, its keys and values kept in the text's slot."""
         first: dict[tuple[int, ...], Lane] = {}
         for lane, source in zip(lanes, sources, strict=True):
             first.setdefault(source, lane)
-        backbone: Any = self.model.backbone
         memory = self.slots.memory
         assert memory is not None
         batch = pack(list(first)).to(self.model.device)
-        known = backbone.remember(batch)
-        there = Layout(Packed(batch.ids_T, batch.lengths_B, slots=[lane.slot for lane in first.values()]))
-        for layer, block in enumerate(self.stack.blocks):
-            keys, values = block.memory.remembered(known.hidden_TD)
-            memory.update(layer, keys, values, there)
+        remember(self.model, batch, memory, [lane.slot for lane in first.values()])
         self.tokens += len(batch.ids_T)
         for lane, source in zip(lanes, sources, strict=True):
             giver = first[source]
@@ -96,8 +92,11 @@ class Feed:
     def _step(self, rows: Sequence[Row]) -> Tensor:
         """The logits of rows of one written token, by the fast decoder."""
         assert self.fast is not None
-        numbers = [(row.ids[0], lane.held, lane.slot) for row, lane in zip(rows, _lanes(rows), strict=True)]
-        return self.fast(*torch.tensor(numbers, device=self.model.device).T)
+        lanes = _lanes(rows)
+        numbers = [[row.ids[0] for row in rows], [lane.held for lane in lanes], [lane.slot for lane in lanes]]
+        if self.slots.memory is not None:
+            numbers += [numbers[2], [len(lane.source) for lane in lanes]]
+        return self.fast(*torch.tensor(numbers, device=self.model.device))
 
     def _pass(self, rows: Sequence[Row]) -> Tensor:
         """The logits of any rows, by the model's own forward pass."""
@@ -116,6 +115,15 @@ class Feed:
         lengths = torch.tensor([len(lane.source) for lane in lanes])
         kept = {layer: (memory.keys[layer], memory.values[layer]) for layer in range(len(memory.keys))}
         return Memory(Packed(lengths.new_empty(0), lengths), memory.keys.new_empty(0), kept)
+
+
+def remember(model: Model, batch: Packed, memory: StaticCache, slots: Sequence[int] | None = None) -> None:
+    """Let the encoder read a batch, and keep what the decoder's layers look at, in these slots or the first ones."""
+    backbone: Any = model.backbone
+    hidden_TD, there = backbone.remember(batch).hidden_TD, Layout(Packed(batch.ids_T, batch.lengths_B, slots=slots))
+    for layer, block in enumerate(backbone.decoder.blocks):
+        keys, values = block.memory.remembered(hidden_TD)
+        memory.update(layer, keys, values, there)
 
 
 def _lanes(rows: Sequence[Row]) -> list[Lane]:

@@ -47,6 +47,8 @@ class Layer(ctypes.Structure):
     _fields_ = [
         *((name, Matrix) for name in ("query", "key", "value", "output", "gate", "up", "down")),
         *((name, Norm) for name in ("attention_norm", "feed_forward_norm", "query_norm", "key_norm")),
+        *((name, Matrix) for name in ("memory_query", "memory_output")),
+        ("memory_norm", Norm),
         ("window", Int),
     ]
 
@@ -64,6 +66,7 @@ class Model(ctypes.Structure):
         ("position_offset", Int),
         ("type", Pointer),
         ("turns", Pointer),
+        ("distance", Pointer),
         ("embedding_norm", Norm),
         ("final_norm", Norm),
         ("head", Matrix),
@@ -86,7 +89,7 @@ class Step(ctypes.Structure):
 
     _fields_ = [
         ("sequences", Int),
-        *((name, Pointer) for name in ("ids", "position", "slot", "hidden", "logits", "work")),
+        *((name, Pointer) for name in ("ids", "position", "slot", "source", "length", "hidden", "logits", "work")),
     ]
 
 
@@ -108,7 +111,7 @@ def library() -> ctypes.CDLL | None:
         return None
     for name, result, given in (
         ("graft_work", Int, [Pointer, Int, Int, Int]),
-        ("graft_open", Pointer, [Pointer, Pointer, Kind]),
+        ("graft_open", Pointer, [Pointer, Pointer, Pointer, Kind]),
         ("graft_step", Int, [Pointer, Pointer]),
         ("graft_close", None, [Pointer]),
     ):

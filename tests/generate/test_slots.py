@@ -126,7 +126,7 @@ def test_long_prompts_let_others_flow(model: Model):
 class Slow:
     """What a fast decoder is handed, answered by the ordinary pass."""
 
-    def __init__(self, model: Model, cache: StaticCache) -> None:
+    def __init__(self, model: Model, cache: StaticCache, memory: StaticCache | None) -> None:
         self.model, self.cache, self.calls = model, cache, 0
 
     def __call__(self, ids_B: Tensor, position_B: Tensor, slot_B: Tensor) -> Tensor:
@@ -139,8 +139,8 @@ class Slow:
 def test_steps_of_one_token_each_go_to_a_fast_decoder(model: Model, slots: int):
     made: list[Slow] = []
 
-    def fast(model: Model, cache: StaticCache) -> Slow:
-        made.append(Slow(model, cache))
+    def fast(model: Model, cache: StaticCache, memory: StaticCache | None) -> Slow:
+        made.append(Slow(model, cache, memory))
         return made[0]
 
     prompts = [draw(1 + 5 * number % 40, number) for number in range(12)]
