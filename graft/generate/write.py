@@ -22,6 +22,9 @@ SIDE_BY_SIDE = 16
 LONG_JOB = 64
 """From so many steps on, laying out the weights is repaid."""
 
+MANY = 8
+"""The same in prompts, where only these go through the model's own forward pass."""
+
 
 def generate(model: Model, prompt: str | Sequence[int], n: int = 1, **settings: Any) -> list[Completion]:
     """Continue a prompt, or let a decoder answer it, n times.
@@ -76,7 +79,8 @@ def write(
     engine = Engine(model, slots=min(SIDE_BY_SIDE, n * len(prompts)), length=length, end=end, fast=fast)
     requests = [engine.submit(prompt, sampling, n=n) for prompt in prompts]
     steps = sampling.max_tokens * -(-n * len(prompts) // SIDE_BY_SIDE)
-    with laid_out(model.backbone) if steps >= LONG_JOB else contextlib.nullcontext():
+    pays = steps >= LONG_JOB if engine.feed.fast is None else len(prompts) >= MANY
+    with laid_out(model.backbone) if pays else contextlib.nullcontext():
         told: set[int] = set()
         while engine.busy:
             ended = {id(token.request) for token in engine.step() if token.request.done} - told
