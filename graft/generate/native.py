@@ -99,11 +99,10 @@ def library() -> ctypes.CDLL | None:
 
     It is kept in the user's own cache folder, under a name made of the source, the flags and the processor.
     """
-    compiler = shutil.which(os.environ.get("CXX", "")) or shutil.which("g++") or shutil.which("clang++")
     try:
         found = _kept()
         if not found.is_file():
-            if compiler is None or os.name == "nt":
+            if (compiler := _compiler()) is None:
                 return None
             _build(compiler, found)
         built = ctypes.CDLL(str(found))
@@ -118,6 +117,26 @@ def library() -> ctypes.CDLL | None:
         function = getattr(built, name)
         function.restype, function.argtypes = result, given
     return built
+
+
+def state() -> tuple[bool, str]:
+    """Whether there is a library, or will be at the first use, and what is to be said about it; nothing is built."""
+    try:
+        kept = _kept()
+    except OSError as error:
+        return False, str(error)
+    if kept.is_file():
+        return (True, str(kept)) if library() else (False, f"{kept} cannot be loaded; delete it")
+    compiler = _compiler()
+    return (
+        (True, f"built at the first use by {compiler}") if compiler else (False, "no C++ compiler (CXX, g++, clang++)")
+    )
+
+
+def _compiler() -> str | None:
+    if os.name == "nt":
+        return None
+    return shutil.which(os.environ.get("CXX", "")) or shutil.which("g++") or shutil.which("clang++")
 
 
 def _kept() -> Path:
