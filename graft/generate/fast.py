@@ -24,6 +24,7 @@ from graft.model.config import Config
 from graft.model.layers import FeedForward
 from graft.model.layout import Look
 from graft.model.linear import Linear
+from graft.model.mixture import Mixture
 from graft.model.rotary import turns
 from graft.model.transformer import Transformer
 
@@ -60,7 +61,7 @@ class Decoder:
             raise UsageError(f"{model.folder}: this model, or this machine, decodes with the model's own forward pass")
         built = native.library()
         assert built is not None
-        self._kept: list[Tensor] = []  # what pointers lead to
+        self._kept: list[Any] = []  # what pointers lead to
         self._head: Any = model.head
         threads = threads or torch.get_num_threads()
         self._cache, self._memory = self._places(cache), self._places(memory)
@@ -156,11 +157,12 @@ class Decoder:
             config.heads,
             config.key_heads,
             config.head_size,
-            config.feed_forward_size,
+            *self._mixture(config),
             config.norm == "pre",
             config.norm_kind == "rms",
             ACTIVATIONS.index(config.activation),
             config.query_key_norm == "all",
+            bool(config.experts and config.experts.normalized),
             config.norm_eps,
             config.scale,
             1.0 if head is None else head.scale,
@@ -178,18 +180,39 @@ class Decoder:
 
     def _layer(self, block: Any, config: Config, number: int) -> native.Layer:
         attention, feed = block.attention, block.feed_forward
-        parts = (attention.query, attention.key, attention.value, attention.output, feed.gate, feed.up, feed.down)
+        parts = (attention.query, attention.key, attention.value, attention.output)
         norms = (block.attention_norm, block.feed_forward_norm)
         own = (attention.query_norm, attention.key_norm) if attention.normalized else (None, None)
         looks = getattr(block, "memory", None)
         beside = (None, None) if looks is None else (looks.query, looks.output)
         return native.Layer(
             *map(self._matrix, parts),
+            *self._feed_forward(feed),
             *map(self._norm, (*norms, *own)),
             *map(self._matrix, beside),
             self._norm(None if looks is None else block.memory_norm),
             config.window(number),
         )
+
+    def _mixture(self, config: Config) -> tuple[int, ...]:
+        """The widest feed-forward layer, how many a token goes through, how many experts there are, and are chosen."""
+        experts = config.experts
+        if experts is None:
+            return config.feed_forward_size, 1, 0, 0
+        widest = max(config.feed_forward_size if config.dense_layers else 0, experts.size, experts.shared)
+        return widest, experts.chosen + (experts.shared > 0), experts.count, experts.chosen
+
+    def _feed_forward(self, feed: Any) -> tuple[Any, ...]:
+        """A dense layer, or experts (those that all go through last), their router and the gate of the latter."""
+        if type(feed) is FeedForward:
+            return self._dense(feed), None, native.Matrix(), native.Matrix()
+        every = [*feed.experts, *([] if feed.shared is None else [feed.shared])]
+        experts = (native.Dense * len(every))(*map(self._dense, every))
+        self._kept.append(experts)
+        return native.Dense(), experts, self._matrix(feed.router), self._matrix(feed.shared_gate)
+
+    def _dense(self, feed: FeedForward) -> native.Dense:
+        return native.Dense(*map(self._matrix, (feed.gate, feed.up, feed.down)))
 
     def _matrix(self, layer: Any) -> native.Matrix:
         if layer is None:
@@ -234,7 +257,7 @@ def fits(model: Model, cache: Slots, memory: Slots | None = None) -> bool:
     if not all(_reachable(one) for one in (cache, memory) if one is not None):
         return False
     two = model.backbone.decoder is not None
-    if head is None or head.kind != "next" or two is (memory is None) or config.experts is not None:
+    if head is None or head.kind != "next" or two is (memory is None):
         return False
     ordinary = type(stack).embed is Transformer.embed and type(stack).flow in (Transformer.flow, Stack.flow)
     known = config.causal and config.activation in ACTIVATIONS
@@ -269,7 +292,7 @@ def _plain(backbone: Transformer) -> Iterator[bool]:
     """Whether each block is the shared one, made of layers whose weights say all there is to say."""
     for block in backbone.blocks:
         yield type(block) in (Block, DecoderBlock)
-        yield type(block.attention) is Attention and type(block.feed_forward) is FeedForward
+        yield type(block.attention) is Attention and type(block.feed_forward) in (FeedForward, Mixture)
         looks = getattr(block, "memory", None)
         yield looks is None or (type(looks) is CrossAttention and not looks.normalized)
         yield all(type(one) in (Linear, Int8) for one in block.modules() if hasattr(one, "in_features"))

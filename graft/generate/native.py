@@ -14,7 +14,7 @@ from pathlib import Path
 
 from graft.hub.checksum import home
 
-SOURCES = [Path(__file__).with_name(name) for name in ("decode.cpp", "products.h")]
+SOURCES = [Path(__file__).with_name(name) for name in ("decode.cpp", "look.h", "products.h")]
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-fPIC", "-shared", "-pthread", "-Wno-psabi")
 PATIENCE = 120
 """Seconds a compiler is given; it takes a few."""
@@ -41,11 +41,20 @@ class Norm(ctypes.Structure):
     _fields_ = [("weight", Pointer), ("bias", Pointer)]
 
 
+class Dense(ctypes.Structure):
+    """A feed-forward layer, or an expert."""
+
+    _fields_ = [(name, Matrix) for name in ("gate", "up", "down")]
+
+
 class Layer(ctypes.Structure):
     """One block."""
 
     _fields_ = [
-        *((name, Matrix) for name in ("query", "key", "value", "output", "gate", "up", "down")),
+        *((name, Matrix) for name in ("query", "key", "value", "output")),
+        ("dense", Dense),
+        ("expert", ctypes.POINTER(Dense)),
+        *((name, Matrix) for name in ("router", "shared_gate")),
         *((name, Norm) for name in ("attention_norm", "feed_forward_norm", "query_norm", "key_norm")),
         *((name, Matrix) for name in ("memory_query", "memory_output")),
         ("memory_norm", Norm),
@@ -58,7 +67,8 @@ class Model(ctypes.Structure):
 
     _fields_ = [
         *((name, Int) for name in ("layers", "width", "heads", "key_heads", "head_size", "inner")),
-        *((name, Kind) for name in ("pre", "rms", "activation", "whole_norm")),
+        *((name, Int) for name in ("through", "experts", "chosen")),
+        *((name, Kind) for name in ("pre", "rms", "activation", "whole_norm", "normalized")),
         *((name, Number) for name in ("eps", "scale", "head_scale")),
         ("layer", ctypes.POINTER(Layer)),
         ("tokens", Matrix),

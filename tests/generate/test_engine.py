@@ -74,7 +74,7 @@ def test_tokens_are_those_of_transformers(tiny, name: str):
     ("name", "dtype"),
     [
         *((name, "float32") for name in ("gpt2-lm", "mistral-lm", "mixtral-lm", "t5-lm")),
-        *(pytest.param(name, "bfloat16", marks=BUILT) for name in ("gpt2-lm", "mistral-lm", "t5-lm")),
+        *(pytest.param(name, "bfloat16", marks=BUILT) for name in ("gpt2-lm", "mistral-lm", "mixtral-lm", "t5-lm")),
     ],
 )
 def test_a_text_is_the_same_alone_and_among_others(tiny, name: str, dtype: str):
