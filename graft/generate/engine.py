@@ -1,8 +1,8 @@
 """The engine: any number of requests, continued side by side in packed steps.
 
 A step reads the prompts of new requests in one batch and gives each of the others a token, with the fast decoder where
-there is one, so that the same seed gives the same text whatever runs beside it. A request joins as soon as a slot is
-free and leaves as soon as it is done; what goes wrong with one ends that one and no other.
+there is one: a token then does not depend on what is written beside it. A request joins as soon as a slot is free and
+leaves as soon as it is done; what goes wrong with one ends that one and no other.
 """
 
 from __future__ import annotations

@@ -73,8 +73,10 @@ class Feed:
     def run(self, rows: Sequence[Row]) -> Tensor:
         """The logits each row wants, one row after the other, (R, V), float32 where the head gives that.
 
-        Written tokens, one of each text, go to the fast decoder, so that no text depends on what is read beside it;
-        prompts, and tokens with guesses behind them, go through the model's own forward pass.
+        Written tokens, one of each text, go to the fast decoder, where none depends on what runs beside it. Prompts,
+        and tokens with guesses behind them, go through the model's own forward pass, whose kernels may round otherwise
+        (in bfloat16, by a unit in the last place) when a prompt is read beside others, in pieces, or after a beginning
+        that another text left.
         """
         self.tokens += sum(len(row.ids) for row in rows)
         for row, lane in zip(rows, _lanes(rows), strict=True):
