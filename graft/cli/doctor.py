@@ -46,6 +46,7 @@ def doctor(hub: Hub = False, as_json: AsJson = False) -> None:
         "system": platform.platform(),
         "libraries": {name: _version(name) for name in LIBRARIES},
         **_processor(),
+        "decoding": _decoding(),
         "gpu": _gpus(),
         "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         **_caches(),
@@ -83,6 +84,14 @@ def _processor() -> dict[str, Any]:
         "dtype": str(choose_dtype("auto")).removeprefix("torch."),
         "memory_bytes": _memory(),
     }
+
+
+def _decoding() -> dict[str, Any]:
+    """Whether text is written by the decoding step in C++, and why, or why not."""
+    from graft.generate import native
+
+    there, about = native.state()
+    return {"library": there, "about": about}
 
 
 def _processor_name() -> str:
@@ -183,7 +192,8 @@ def _problems(found: dict[str, Any]) -> list[str]:
 def _lines(found: dict[str, Any]) -> dict[str, str]:
     gpus = [f"{gpu['name']}, {size(gpu['memory_bytes'])}" for gpu in found["gpu"]]
     memory = "unknown" if found["memory_bytes"] is None else size(found["memory_bytes"])
-    encoder = found["encoder"]
+    encoder, decoding = found["encoder"], found["decoding"]
+    slower = "" if decoding["library"] else ": text is written by torch's operations, some three times slower"
     shown = {
         "graft": f"{found['graft']}, Python {found['python']}",
         "system": found["system"],
@@ -191,6 +201,7 @@ def _lines(found: dict[str, Any]) -> dict[str, str]:
         "processor": f"{found['processor']}, {found['cores']} cores, {found['threads']} threads in use",
         "instructions": f"{found['instructions']}; computes in {found['dtype']} by default",
         "memory": memory,
+        "decoding step": f"{decoding['about']}{slower}",
         "gpu": "; ".join(gpus) or "none",
         "environment": ", ".join(f"{name}={value}" for name, value in found["environment"].items()) or "nothing set",
     }

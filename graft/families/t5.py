@@ -80,7 +80,7 @@ class Relative:
         queries, keys = shape = q_BLHK.shape[1], blocks.keys.shapes[number].longest
         if shape not in self._made:
             row = self._at(torch.arange(1 - queries, keys, device=q_BLHK.device))
-            self._made[shape] = row.unfold(1, keys, 1).flip(1)[None]
+            self._made[shape] = row.contiguous().unfold(1, keys, 1).flip(1)[None]
         return self._made[shape]
 
     def slots(self, look: Look) -> Tensor:

@@ -1,7 +1,7 @@
 """Beam search: the continuations of a prompt that are the most probable as a whole, not token by token.
 
 Several prompts are searched at once. Every beam lies in a slot of one cache; where beams go on from others, keys and
-values are moved in place, as far as they can differ. What an encoder made of a prompt is kept once for all its beams.
+values are moved in place, as far as they differ. What an encoder made of a prompt is kept once for all its beams.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -21,9 +22,12 @@ from graft.batch import Packed, by_length, pack
 from graft.errors import DataError, ModelError, UsageError
 from graft.generate.cache import StaticCache, kept_dtype
 from graft.generate.choose import highest
+from graft.generate.fast import decoder, fits
+from graft.generate.feed import remember
 from graft.generate.penalties import Ids, Row, Rules
 from graft.generate.prompts import check, ends, prompt_ids
 from graft.generate.sampling import Sampling
+from graft.generate.slots import common
 from graft.generate.stream import TextStream
 from graft.grafted import Model
 from graft.inference import Progress
@@ -38,6 +42,9 @@ BEFORE = 16
 
 LONG_JOB = 32
 """Tokens to write from which on laying out the weights pays."""
+
+MANY = 4
+"""The same in batches of prompts, where tokens are written by the decoding step."""
 
 DRAWN = (
     "temperature",
@@ -155,8 +162,10 @@ def search(
     found: list[list[Hypothesis]] = [[] for _ in given]
     stop = frozenset(ends(model) if end is None else end)
     sizes = [(len(ids) + sampling.max_tokens) * beams.beams for ids in given]
-    with laid_out(model) if len(given) * sampling.max_tokens >= LONG_JOB else contextlib.nullcontext():
-        for indices in by_length(sizes, TOKENS):
+    batches = by_length(sizes, TOKENS)
+    pays = len(batches) >= MANY if _steps(model) else len(given) * sampling.max_tokens >= LONG_JOB
+    with laid_out(model) if pays else contextlib.nullcontext():
+        for indices in batches:
             run = _Run(model, [given[index] for index in indices], beams, sampling, stop)
             for index, hypotheses in zip(indices, run.run(), strict=True):
                 before = () if two else given[index][-BEFORE:]
@@ -164,6 +173,14 @@ def search(
             if progress is not None:
                 progress(len(indices))
     return found
+
+
+def _steps(model: Model) -> bool:
+    """Whether the decoding step writes."""
+    decoder = model.backbone.decoder
+    config = (model.backbone if decoder is None else decoder).config
+    cache = StaticCache(config, 1, 1, dtype=kept_dtype(model.dtype, model.device), device=model.device)
+    return fits(model, cache, None if decoder is None else cache)
 
 
 def _spelled(model: Model, found: Hypothesis, before: Sequence[int]) -> Hypothesis:
@@ -233,19 +250,20 @@ class _Run:
         ]
         dtype, slots = kept_dtype(model.dtype, model.device), len(prompts) * beams.beams
         length = max(map(len, self.starts)) + max(self.most, 1) - 1
-        self.cache = StaticCache(self.stack.config, slots, length, dtype=dtype, device=model.device)
-        self.owners = list(range(len(prompts)))
-        self.memory = self._remember(pack(prompts).to(model.device), dtype) if two and self.most else None
+        make = partial(StaticCache, self.stack.config, dtype=dtype, device=model.device)
+        self.cache = make(slots, length)
+        memory = make(len(prompts), max(map(len, prompts))) if two and self.most else None
+        self.fast = decoder(model, self.cache, memory) if self.most > 1 else None
+        self.owners, self.held = list(range(len(prompts))), [list(ids) for ids in self.starts]
+        self.lengths = list(map(len, prompts))
+        self.memory = None if memory is None else self._remember(pack(prompts).to(model.device), memory)
 
     @torch.inference_mode()
-    def _remember(self, batch: Packed, dtype: torch.dtype) -> Memory:
+    def _remember(self, batch: Packed, memory: StaticCache) -> Memory:
         """What the encoder makes of the prompts, as the decoder's layers will look at it."""
-        backbone: Any = self.model.backbone
-        memory: Memory = backbone.remember(batch)
-        for layer, block in enumerate(self.stack.blocks):
-            k_SHK, v_SHK = block.memory.remembered(memory.hidden_TD)
-            memory.kept[layer] = memory.slots(k_SHK).to(dtype), memory.slots(v_SHK).to(dtype)
-        return memory
+        remember(self.model, batch, memory)
+        kept = dict(enumerate(zip(memory.keys, memory.values, strict=True)))
+        return Memory(batch, memory.keys.new_empty(0), kept)
 
     @torch.inference_mode()
     def run(self) -> list[list[Hypothesis]]:
@@ -264,6 +282,11 @@ class _Run:
 
     def _logits(self, ids: Sequence[Sequence[int]], start: Sequence[int]) -> Row:
         """The next token's logits behind each row, (R, V), float32."""
+        if self.fast is not None and (start[0] or self.memory is not None):  # else prompts, of one token, too
+            numbers = [[one for [one] in ids], list(start), list(range(len(ids)))]
+            if self.memory is not None:
+                numbers += [self.owners, [self.lengths[owner] for owner in self.owners]]
+            return self.fast(*torch.tensor(numbers)).numpy()
         batch = pack(ids, start=start).to(self.model.device)
         hidden_TD = self.stack(batch, memory=self.memory, cache=self.cache)
         assert self.model.head is not None
@@ -338,14 +361,19 @@ class _Run:
         owners = [group.source for group, _ in live]
         moves = [(row, beam.row) for row, (_, beam) in enumerate(live) if beam.row != row]
         if moves:
-            at_home = len(self.owners) >= len(owners) and all(self.owners[row] == owners[row] for row, _ in moves)
-            first = min(group.given for group, _ in live) if at_home else 0
-            self.cache.move(moves, first, max(len(beam.ids) for _, beam in live) - 1)
+            same = [self._same(row, owners[row], live[row][1].ids) for row, _ in moves]
+            self.cache.move(moves, min(same), max(len(beam.ids) for _, beam in live) - 1)
         for row, (_, beam) in enumerate(live):
             beam.row = row
-        if self.memory is not None:
+        if self.memory is not None and self.fast is None:
             self._share(list(dict.fromkeys(self.owners)), Counter(owners))
-        self.owners = owners
+        self.owners, self.held = owners, [beam.ids for _, beam in live]
+
+    def _same(self, row: int, owner: int, ids: list[int]) -> int:
+        """How many of the first tokens a row holds as they are to lie there."""
+        if row >= len(self.owners) or self.owners[row] != owner:
+            return 0
+        return common(self.held[row], ids, len(ids) - 1)
 
     def _share(self, before: list[int], readers: Counter[int]) -> None:
         """Let each prompt's beams look at what the encoder made of it; prompts that are done go."""

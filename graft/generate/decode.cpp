@@ -5,6 +5,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -12,97 +13,38 @@
 #include <thread>
 #include <vector>
 
-#include "products.h"
+#include "look.h"
 
 extern "C" {
-struct Norm { const float *weight, *bias; };
+struct Dense { Matrix gate, up, down; };
 struct Layer {
-    Matrix query, key, value, output, gate, up, down;
+    Matrix query, key, value, output;
+    Dense dense;  // or these, behind them one that all go through where it has a gate
+    const Dense* expert;
+    Matrix router, shared_gate;
     Norm attention_norm, feed_forward_norm, query_norm, key_norm;
+    Matrix memory_query, memory_output;
+    Norm memory_norm;
     Int window;
 };
 struct Model {
-    Int layers, width, heads, key_heads, head_size, inner;
-    int32_t pre, rms, activation, whole_norm;
+    Int layers, width, heads, key_heads, head_size, inner;  // inner: the widest
+    Int through, experts, chosen;  // how many a token goes through, those that all do included
+    int32_t pre, rms, activation, whole_norm, normalized;
     float eps, scale, head_scale;
     const Layer* layer;
     Matrix tokens, positions;
     Int position_offset;
-    const float *type, *turns;
+    const float *type, *turns, *distance;  // distance: (heads, places), added to scores; the last is a token's own place
     Norm embedding_norm, final_norm;
     Matrix head;
 };
 struct Cache { void *keys, *values; Int slots, places, layer, slot, head, place; int32_t kind; };
 struct Step {
     Int sequences;
-    const Int *ids, *position, *slot;
+    const Int *ids, *position, *slot, *source, *length;  // source: the memory's slot, of which length places are filled
     float *hidden, *logits, *work;
 };
-}
-
-static void normalize(const Model& m, const Norm& norm, const float* x, float* out, Int size) {
-    float centre = m.rms ? 0 : total(x, size, [](V v) { return v; }) / size;
-    float square = total(x, size, [=](V v) { return (v - centre) * (v - centre); });
-    float factor = 1 / std::sqrt(square / size + m.eps);
-    for (Int i = 0; i < size; i++) {
-        float y = (x[i] - centre) * factor * norm.weight[i];
-        out[i] = norm.bias ? y + norm.bias[i] : y;
-    }
-}
-
-static void turn(const Model& m, Int position, float* x) {  // rotary: pairs (k, k + K/2)
-    Int half = m.head_size / 2;
-    for (Int k = 0; k < half; k++) {
-        float angle = float(position) * m.turns[k], c = std::cos(angle), s = std::sin(angle);
-        float first = x[k], second = x[k + half];
-        x[k] = first * c - second * s;
-        x[k + half] = second * c + first * s;
-    }
-}
-
-// One head of queries against places [from, to) of the cache. `scores` holds (to - from) rounded up to 16.
-template <class C>
-static void look(const C* keys, const C* values, Int place, Int from, Int to, Int size, const float* q, float* scores, float* out) {
-    Int count = to - from, even = size / LANES * LANES;
-    V most = all(-INFINITY);
-    for (Int i = 0; i < count; i += LANES) {
-        V total[16] = {};
-        Int some = count - i < LANES ? count - i : LANES;
-        for (Int n = 0; n < some; n++)
-            for (Int k = 0; k < even; k += LANES) total[n] += load(keys + (from + i + n) * place + k) * load(q + k);
-        V found = sums<16>(total);
-        for (Int n = 0; n < LANES; n++) {
-            if (n >= some) { found[n] = -INFINITY; continue; }
-            for (Int k = even; k < size; k++) found[n] += wide(keys[(from + i + n) * place + k]) * q[k];
-        }
-        most = choose(found > most, found, most);
-        store(scores + i, found);
-    }
-    float highest = most[0];
-    for (int n = 1; n < LANES; n++) highest = most[n] > highest ? most[n] : highest;
-    V whole = {};
-    for (Int i = 0; i < count; i += LANES) {
-        V weight = load(scores + i);
-        weight = choose(weight == -INFINITY, V{}, expv(weight - highest));
-        whole += weight;
-        store(scores + i, weight);
-    }
-    float share = 1.0f / sum(whole);
-    for (Int k = 0; k < even; k += 4 * LANES) {
-        Int parts = (even - k) / LANES < 4 ? (even - k) / LANES : 4;
-        V total[4] = {};
-        for (Int i = 0; i < count; i++) {
-            const C* row = values + (from + i) * place + k;
-            if (parts == 4) for (int n = 0; n < 4; n++) total[n] += scores[i] * load(row + n * LANES);
-            else for (Int n = 0; n < parts; n++) total[n] += scores[i] * load(row + n * LANES);
-        }
-        for (Int n = 0; n < parts; n++) store(out + k + n * LANES, total[n] * share);
-    }
-    for (Int k = even; k < size; k++) {
-        float total = 0;
-        for (Int i = 0; i < count; i++) total += scores[i] * wide(values[(from + i) * place + k]);
-        out[k] = total * share;
-    }
 }
 
 static inline void breathe() {  // tells the processor that this thread waits
@@ -117,7 +59,7 @@ static inline void breathe() {  // tells the processor that this thread waits
 // by: one that the machine gives no time holds nobody up, and skips what the others did without it.
 struct Team {
     const Model m;
-    const Cache cache;
+    const Cache cache, memory;
     const int threads;
     const pid_t owner = getpid();  // a forked process has the team without its threads, and works alone
     std::atomic<uint64_t> state{0};  // the number of the phase, and of the next chunk in its lower half
@@ -130,7 +72,7 @@ struct Team {
     uint32_t first = 0;
     std::vector<std::thread> others;
 
-    Team(const Model& m, const Cache& cache, int threads) : m(m), cache(cache), threads(threads) {}
+    Team(const Model& m, const Cache& cache, const Cache& memory, int threads) : m(m), cache(cache), memory(memory), threads(threads) {}
 
     template <class Work> void share(uint32_t& phase, Int count, Int chunk, const Work& work) {
         Int chunks = (count + chunk - 1) / chunk;
@@ -161,24 +103,27 @@ struct Run {  // one thread's part in one step
     const Step step;
     uint32_t phase;
     const Model& m = team.m;
-    const Cache& cache = team.cache;
-    Values x, y, mixed, inner;
-    float *q, *k, *v, *gate, *scores;
+    const Cache &cache = team.cache, &memory = team.memory;
+    Values x, y, mixed, inner, spread;
+    float *q, *k, *v, *gate, *liking, *share_of, *scores;
+    Int *goes, *expert, *first;  // of pairs of a sequence and an expert, sorted by experts: whose; of experts: which, from which pair on
 
     Run(Team& team, const Step& step, uint32_t phase, int thread) : team(team), step(step), phase(phase) {
         Int wide = m.heads * m.head_size, narrow = m.key_heads * m.head_size;
         float* at = step.work;
         auto floats = [&](Int size) { float* own = at; at += (size * step.sequences + 15) / 16 * 16; return own; };
         auto values = [&](Int size) { float* own = floats(size); return Values{own, (bfloat*)floats((size + 1) / 2)}; };
-        x = values(m.width), y = values(m.width), mixed = values(wide), inner = values(m.inner);
-        q = floats(wide), k = floats(narrow), v = floats(narrow), gate = floats(m.inner);
-        scores = at + thread * ((cache.places + 31) / 16 * 16);
+        x = values(m.width), y = values(m.width), mixed = values(wide), inner = values(m.inner * m.through), spread = values(m.experts ? m.width * m.through : 0);
+        q = floats(wide), k = floats(narrow), v = floats(narrow), gate = floats(m.inner * m.through);
+        liking = floats(m.experts + 1), share_of = floats(m.through);
+        goes = (Int*)floats(2 * m.through), expert = (Int*)floats(2 * m.through), first = (Int*)floats(2 * m.through + 4);
+        scores = at + thread * ((std::max(cache.places, memory.places) + 31) / 16 * 16);
     }
 
     template <class Work> void share(Int count, Int chunk, const Work& work) { team.share(phase, count, chunk, work); }
     void norms(const Norm& norm, const Values& from, const Values& to) {
         share(step.sequences, 1, [&](Int b, Int) {
-            normalize(m, norm, from.wide + b * m.width, to.wide + b * m.width, m.width);
+            normalize(m.rms, m.eps, norm, from.wide + b * m.width, to.wide + b * m.width, m.width);
             to.at(b * m.width).round(m.width);
         });
     }
@@ -195,7 +140,7 @@ struct Run {  // one thread's part in one step
             add(m.tokens, step.ids[b], true);
             if (m.positions.weight) add(m.positions, step.position[b] + m.position_offset, false);
             for (Int i = 0; m.type && i < m.width; i++) to[i] += m.type[i];
-            if (m.embedding_norm.weight) normalize(m, m.embedding_norm, to, to, m.width);
+            if (m.embedding_norm.weight) normalize(m.rms, m.eps, m.embedding_norm, to, to, m.width);
             x.at(b * m.width).round(m.width);
         });
     }
@@ -211,8 +156,8 @@ struct Run {  // one thread's part in one step
             float *own = k + item * size, *queries = q + (b * m.heads + g * group) * size;
             bool normed = layer.query_norm.weight && !m.whole_norm;
             auto ready = [&](float* one, const Norm& norm) {
-                if (normed) normalize(m, norm, one, one, size);
-                if (m.turns) turn(m, position, one);
+                if (normed) normalize(m.rms, m.eps, norm, one, one, size);
+                if (m.turns) turn(m.turns, size / 2, position, one);
             };
             ready(own, layer.key_norm);
             for (Int i = 0; i < size; i++) {
@@ -225,9 +170,21 @@ struct Run {  // one thread's part in one step
                 ready(one, layer.query_norm);
                 for (Int i = 0; i < size; i++) one[i] *= m.scale;
                 Values found = mixed.at((b * m.heads + g * group + n) * size);
-                look(keys, values, cache.place, from, position + 1, size, one, scores, found.wide);
+                const float* bias = m.distance ? m.distance + (g * group + n + 1) * cache.places - position - 1 : nullptr;
+                look(keys, values, cache.place, from, position + 1, size, one, bias, scores, found.wide);
                 found.round(size);
             }
+        });
+    }
+    template <class C> void recall(Int number) {  // those who look at the same come one after the other
+        Int group = m.heads / m.key_heads, size = m.head_size;
+        share(step.sequences * m.heads, 1, [&](Int item, Int) {
+            Int head = item / step.sequences, b = item % step.sequences, at = (b * m.heads + head) * size;
+            Int start = number * memory.layer + step.source[b] * memory.slot + head / group * memory.head;
+            for (Int i = 0; i < size; i++) q[at + i] *= m.scale;
+            Values found = mixed.at(at);
+            look((C*)memory.keys + start, (C*)memory.values + start, memory.place, 0, step.length[b], size, q + at, nullptr, scores, found.wide);
+            found.round(size);
         });
     }
     void queries_keys_values(const Layer& layer, const Values& from) {
@@ -245,44 +202,102 @@ struct Run {  // one thread's part in one step
         if (!layer.query_norm.weight || !m.whole_norm) return;
         share(step.sequences, 1, [&](Int b, Int) {
             Int wide = layer.query.rows, narrow = layer.key.rows;
-            normalize(m, layer.query_norm, q + b * wide, q + b * wide, wide);
-            normalize(m, layer.key_norm, k + b * narrow, k + b * narrow, narrow);
+            normalize(m.rms, m.eps, layer.query_norm, q + b * wide, q + b * wide, wide);
+            normalize(m.rms, m.eps, layer.key_norm, k + b * narrow, k + b * narrow, narrow);
         });
     }
-    void feed_forward(const Layer& layer, const Values& from) {
-        Int count = m.inner;
-        share(count, team.chunk(count), [&](Int first, Int last) {
-            auto into = [&](float* to) { return [to, count](Int b, Int row, float value) { to[b * count + row] = value; }; };
-            if (layer.gate.weight) rows(layer.gate, first, last, from, step.sequences, into(gate));
-            rows(layer.up, first, last, from, step.sequences, into(inner.wide));
-            for (Int b = 0; b < step.sequences; b++)
-                for (Int i = first; i < last; i += LANES) {  // whole vectors, and no further than this chunk
-                    float part[LANES] = {}, *up = inner.wide + b * count + i, *act = layer.gate.weight ? gate + b * count + i : up;
-                    Int some = (last - i < LANES ? last - i : LANES);
-                    std::memcpy(part, act, some * 4);
-                    store(part, activate(load(part), m.activation));
-                    for (Int n = 0; n < some; n++) up[n] = layer.gate.weight ? up[n] * part[n] : part[n];
-                    inner.at(b * count + i).round(some);
-                }
+    // Rows [low, high) of what lies between up and down, for some sequences; `at` is the first one's place in `inner`.
+    void within(const Dense& dense, Int low, Int high, const Values& from, Int sequences, Int at) {
+        Int count = dense.up.rows;
+        Values to = inner.at(at * m.inner);
+        float* act = dense.gate.weight ? gate + at * m.inner : to.wide;
+        auto into = [&](float* to) { return [to, count](Int b, Int row, float value) { to[b * count + row] = value; }; };
+        if (dense.gate.weight) rows(dense.gate, low, high, from, sequences, into(act));
+        rows(dense.up, low, high, from, sequences, into(to.wide));
+        for (Int b = 0; b < sequences; b++)
+            for (Int i = low; i < high; i += LANES) {  // whole vectors, and no further than this chunk
+                float part[LANES] = {}, *up = to.wide + b * count + i;
+                Int some = (high - i < LANES ? high - i : LANES);
+                std::memcpy(part, act + b * count + i, some * 4);
+                store(part, activate(load(part), m.activation));
+                for (Int n = 0; n < some; n++) up[n] = dense.gate.weight ? up[n] * part[n] : part[n];
+                to.at(b * count + i).round(some);
+            }
+    }
+    template <class Add> void feed_forward(const Layer& layer, const Values& from, const Add& add) {
+        if (layer.expert) return mixture(layer, from, add);
+        Int count = layer.dense.up.rows;
+        share(count, team.chunk(count), [&](Int low, Int high) { within(layer.dense, low, high, from, step.sequences, 0); });
+        product(layer.dense.down, inner, add);
+    }
+    template <class Add> void mixture(const Layer& layer, const Values& from, const Add& add) {
+        product(layer.router, from, [&](Int b, Int row, float value) { liking[b * (m.experts + 1) + row] = value; });
+        if (layer.shared_gate.weight)
+            product(layer.shared_gate, from, [&](Int b, Int, float value) { liking[b * (m.experts + 1) + m.experts] = 1 / (1 + std::exp(-value)); });
+        share(1, 1, [&](Int, Int) { route(layer.shared_gate.weight, from); });
+        Int experts = *first;  // then the first pair of each, and the end
+        auto each = [&](Int most, const auto& work) {
+            Int chunk = team.chunk(most), pieces = (most + chunk - 1) / chunk;
+            share(experts * pieces, 1, [&](Int item, Int) {
+                Int n = item / pieces, low = item % pieces * chunk, at = first[1 + n];
+                work(layer.expert[expert[n]], low, low + chunk, at, first[2 + n] - at);
+            });
+        };
+        each(m.inner, [&](const Dense& dense, Int low, Int high, Int at, Int count) {
+            if (low < dense.up.rows) within(dense, low, std::min(high, dense.up.rows), spread.at(at * m.width), count, at);
         });
+        each(m.width, [&](const Dense& dense, Int low, Int high, Int at, Int count) {
+            auto out = [&](Int b, Int row, float value) { spread.wide[(at + b) * m.width + row] = value; };
+            rows(dense.down, low, std::min(high, m.width), inner.at(at * m.inner), count, out);
+        });
+        share(step.sequences, 1, [&](Int b, Int) {
+            for (Int pair = 0; pair < first[1 + experts]; pair++)
+                for (Int i = 0; goes[pair] == b && i < m.width; i++) add(b, i, share_of[pair] * spread.wide[pair * m.width + i]);
+        });
+    }
+    void route(bool shared, const Values& from) {
+        for (Int b = 0; b < step.sequences; b++) choose_experts(liking + b * (m.experts + 1), m.experts, m.chosen, m.normalized);
+        Int pair = 0, experts = 0;
+        for (Int e = 0; e < m.experts + shared; e++) {
+            Int before = pair;
+            for (Int b = 0; b < step.sequences; b++) {
+                float one = liking[b * (m.experts + 1) + e];
+                if (one < 0) continue;
+                std::memcpy(spread.wide + pair * m.width, from.wide + b * m.width, m.width * 4);
+                spread.at(pair * m.width).round(m.width);
+                share_of[pair] = one, goes[pair++] = b;
+            }
+            if (pair > before) expert[experts] = e, first[1 + experts++] = before;
+        }
+        first[1 + experts] = pair, *first = experts;
+    }
+    template <class Part> void part(const Norm& norm, const Part& part) {
+        if (m.pre) norms(norm, x, y);
+        part(m.pre ? y : x, [&](Int b, Int row, float value) { x.wide[b * m.width + row] += value; });
+        if (!m.pre) norms(norm, x, x);
     }
     void block(const Layer& layer, Int number) {
-        auto add = [&](Int b, Int row, float value) { x.wide[b * m.width + row] += value; };
-        if (m.pre) norms(layer.attention_norm, x, y);
-        queries_keys_values(layer, m.pre ? y : x);
-        if (cache.kind == FLOAT32) attend<float>(layer, number); else attend<bfloat>(layer, number);
-        product(layer.output, mixed, add);
-        norms(m.pre ? layer.feed_forward_norm : layer.attention_norm, x, m.pre ? y : x);
-        feed_forward(layer, m.pre ? y : x);
-        product(layer.down, inner, add);
-        if (!m.pre) norms(layer.feed_forward_norm, x, x);
+        part(layer.attention_norm, [&](const Values& from, const auto& add) {
+            queries_keys_values(layer, from);
+            if (cache.kind == FLOAT32) attend<float>(layer, number); else attend<bfloat>(layer, number);
+            product(layer.output, mixed, add);
+        });
+        if (memory.keys)
+            part(layer.memory_norm, [&](const Values& from, const auto& add) {
+                product(layer.memory_query, from, [&](Int b, Int row, float value) { q[b * layer.memory_query.rows + row] = value; });
+                if (memory.kind == FLOAT32) recall<float>(number); else recall<bfloat>(number);
+                product(layer.memory_output, mixed, add);
+            });
+        part(layer.feed_forward_norm, [&](const Values& from, const auto& add) {
+            feed_forward(layer, from, add);
+        });
     }
     void run() {
         embed();
         for (Int n = 0; n < m.layers; n++) block(m.layer[n], n);
         share(step.sequences, 1, [&](Int b, Int) {
             float* own = x.wide + b * m.width;
-            if (m.pre) normalize(m, m.final_norm, own, own, m.width);
+            if (m.pre) normalize(m.rms, m.eps, m.final_norm, own, own, m.width);
             std::memcpy(step.hidden + b * m.width, own, m.width * 4);
             for (Int i = 0; i < m.width; i++) own[i] *= m.head_scale;
             x.at(b * m.width).round(m.width);
@@ -295,7 +310,8 @@ struct Run {  // one thread's part in one step
 // Floats of work a step of so many sequences needs.
 extern "C" Int graft_work(const Model* m, Int sequences, Int places, Int threads) {
     Int wide = m->heads * m->head_size, narrow = m->key_heads * m->head_size;
-    return sequences * (3 * m->width + 3 * wide + 2 * narrow + 3 * m->inner + 8) + 16 * 16 + threads * ((places + 31) / 16 * 16);
+    Int experts = m->through * (3 * m->inner + 2 * m->width + 8) + m->experts + 8;
+    return sequences * (3 * m->width + 3 * wide + 2 * narrow + experts + 8) + 32 * 16 + threads * ((places + 31) / 16 * 16);
 }
 
 static void help(Team* team, int thread) {
@@ -313,8 +329,9 @@ static void help(Team* team, int thread) {
     }
 }
 
-extern "C" Team* graft_open(const Model* m, const Cache* cache, int32_t threads) {
-    Team* team = new Team(*m, *cache, threads);
+// The memory's keys are absent where the model has none.
+extern "C" Team* graft_open(const Model* m, const Cache* cache, const Cache* memory, int32_t threads) {
+    Team* team = new Team(*m, *cache, *memory, threads);
     try {
         for (int thread = 1; thread < threads; thread++) team->others.emplace_back(help, team, thread);
     } catch (const std::system_error&) {  // fewer threads do as well
@@ -337,12 +354,13 @@ extern "C" void graft_close(Team* team) {
 // from 1; otherwise 0.
 extern "C" Int graft_step(Team* team, const Step* step) {
     const Model& m = team->m;
-    const Cache& cache = team->cache;
+    const Cache &cache = team->cache, &memory = team->memory;
     auto within = [](Int x, Int end) { return x >= 0 && x < end; };
     for (Int b = 0; b < step->sequences; b++) {
         bool held = within(step->position[b], cache.places) && within(step->slot[b], cache.slots);
         bool known = !m.positions.weight || within(step->position[b] + m.position_offset, m.positions.rows);
-        if (!held || !known || !within(step->ids[b], m.tokens.rows)) return b + 1;
+        bool beside = !memory.keys || (within(step->source[b], memory.slots) && within(step->length[b] - 1, memory.places));
+        if (!held || !known || !beside || !within(step->ids[b], m.tokens.rows)) return b + 1;
     }
     if (!step->sequences) return 0;
     std::lock_guard<std::mutex> alone(team->one_step);

@@ -1,7 +1,8 @@
 """The engine: any number of requests, continued side by side in packed steps.
 
-A step runs the prompts of new requests and the last tokens of the others in one batch. A request joins as soon as a
-slot is free and leaves as soon as it is done; what goes wrong with one ends that one and no other.
+A step reads the prompts of new requests in one batch and gives each of the others a token, with the fast decoder where
+there is one: a token then does not depend on what is written beside it. A request joins as soon as a slot is free and
+leaves as soon as it is done; what goes wrong with one ends that one and no other.
 """
 
 from __future__ import annotations
@@ -78,8 +79,8 @@ class Engine:
             length: tokens a text may have, prompt included; None takes the model's positions, at most LONGEST.
             tokens: most tokens of a step, as long as every live text gets its own.
             end: tokens that end a text; None asks the model's folder.
-            fast: makes what runs the steps that give each live text one token (see `graft.generate.feed`); None leaves
-                them to the model's own forward pass.
+            fast: makes what gives live texts one token each (see `graft.generate.feed`); None leaves that to the
+                model's own forward pass, where a text in bfloat16 may depend on what runs beside it.
 
         Raises:
             ModelError: the model's head does not predict the next token.

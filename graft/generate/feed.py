@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from itertools import accumulate, compress
 from typing import Any
 
 import torch
@@ -17,11 +17,12 @@ from graft.grafted import Model
 from graft.model.attention import Memory
 from graft.model.layout import Layout
 
-FastDecoder = Callable[[Tensor, Tensor], Tensor]
-"""ids_B, position_B -> logits_BV: row b is the text in slot b, its one new token and that token's place. It writes keys
-and values into the cache, and may write to the last place of any idle slot."""
+FastDecoder = Callable[..., Tensor]
+"""ids_B, position_B, slot_B -> logits_BV: one new token of each of some texts, its place, and the text's slot; where an
+encoder reads, source_B, length_B besides: the memory's slot, and how many tokens it holds. It writes keys and values
+into the cache; what it gives for a text depends on that text alone."""
 
-MakeFast = Callable[[Model, StaticCache], FastDecoder | None]
+MakeFast = Callable[[Model, StaticCache, StaticCache | None], FastDecoder | None]
 
 
 class Feed:
@@ -40,8 +41,7 @@ class Feed:
             model: with a head that predicts the next token.
             slots: texts side by side.
             length: tokens a slot holds, both of what is written and of what an encoder reads.
-            fast: makes what runs steps that give every live text one token, or None where it cannot; not asked where
-                an encoder reads.
+            fast: makes what gives texts one token each, or None where it cannot.
         """
         backbone: Any = model.backbone
         self.model, self.tokens = model, 0
@@ -54,37 +54,56 @@ class Feed:
         if backbone.decoder is not None:
             memory = cache()
         self.slots = Slots(cache(), memory)
-        self.fast = None if fast is None or memory is not None else fast(model, self.slots.cache)
+        self.fast = None if fast is None else fast(model, self.slots.cache, memory)
 
     def remember(self, lanes: Sequence[Lane], sources: Sequence[tuple[int, ...]]) -> None:
         """Let the encoder read what texts answer: each source once, its keys and values kept in the text's slot."""
         first: dict[tuple[int, ...], Lane] = {}
         for lane, source in zip(lanes, sources, strict=True):
             first.setdefault(source, lane)
-        backbone: Any = self.model.backbone
         memory = self.slots.memory
         assert memory is not None
         batch = pack(list(first)).to(self.model.device)
-        known = backbone.remember(batch)
-        there = Layout(Packed(batch.ids_T, batch.lengths_B, slots=[lane.slot for lane in first.values()]))
-        for layer, block in enumerate(self.stack.blocks):
-            keys, values = block.memory.remembered(known.hidden_TD)
-            memory.update(layer, keys, values, there)
+        remember(self.model, batch, memory, [lane.slot for lane in first.values()])
         self.tokens += len(batch.ids_T)
         for lane, source in zip(lanes, sources, strict=True):
             giver = first[source]
             self.slots.give(giver, source, None if giver is lane else lane)
 
     def run(self, rows: Sequence[Row]) -> Tensor:
-        """The logits each row wants, one row after the other, (R, V), float32 where the head gives that."""
+        """The logits each row wants, one row after the other, (R, V), float32 where the head gives that.
+
+        Written tokens, one of each text, go to the fast decoder, where none depends on what runs beside it. Prompts,
+        and tokens with guesses behind them, go through the model's own forward pass, whose kernels may round otherwise
+        (in bfloat16, by a unit in the last place) when a prompt is read beside others, in pieces, or after a beginning
+        that another text left.
+        """
         self.tokens += sum(len(row.ids) for row in rows)
-        lanes = [row.sample.lane for row in rows if row.sample.lane is not None]
-        slots, starts = zip(*((lane.slot, lane.held) for lane in lanes), strict=True)
-        for lane, row in zip(lanes, rows, strict=True):
+        for row, lane in zip(rows, _lanes(rows), strict=True):
             lane.written = lane.held + len(row.ids)
-        if self.fast is not None and slots == tuple(range(len(rows))) and all(len(row.ids) == 1 for row in rows):
-            ids_B = torch.tensor([row.ids[0] for row in rows], device=self.model.device)
-            return self.fast(ids_B, torch.tensor(starts, device=self.model.device))
+        single = [self.fast is not None and _written(row) for row in rows]
+        if all(single) or not any(single):
+            return self._step(rows) if single[0] else self._pass(rows)
+        longer = [not one for one in single]
+        parts = [self._step(list(compress(rows, single))), self._pass(list(compress(rows, longer)))]
+        kinds = [one for one, row in zip(longer, rows, strict=True) for _ in range(row.wanted)]
+        logits_RV = torch.empty(len(kinds), parts[0].shape[1], device=parts[0].device)
+        logits_RV[sorted(range(len(kinds)), key=kinds.__getitem__)] = torch.cat([part.float() for part in parts])
+        return logits_RV
+
+    def _step(self, rows: Sequence[Row]) -> Tensor:
+        """The logits of rows of one written token, by the fast decoder."""
+        assert self.fast is not None
+        lanes = _lanes(rows)
+        numbers = [[row.ids[0] for row in rows], [lane.held for lane in lanes], [lane.slot for lane in lanes]]
+        if self.slots.memory is not None:
+            numbers += [numbers[2], [len(lane.source) for lane in lanes]]
+        return self.fast(*torch.tensor(numbers, device=self.model.device))
+
+    def _pass(self, rows: Sequence[Row]) -> Tensor:
+        """The logits of any rows, by the model's own forward pass."""
+        lanes = _lanes(rows)
+        slots, starts = zip(*((lane.slot, lane.held) for lane in lanes), strict=True)
         batch = pack([row.ids for row in rows], start=starts, slots=slots).to(self.model.device)
         hidden_TD = self.stack(batch, memory=self._memory(lanes), cache=self.slots.cache)
         assert self.model.head is not None
@@ -98,6 +117,25 @@ class Feed:
         lengths = torch.tensor([len(lane.source) for lane in lanes])
         kept = {layer: (memory.keys[layer], memory.values[layer]) for layer in range(len(memory.keys))}
         return Memory(Packed(lengths.new_empty(0), lengths), memory.keys.new_empty(0), kept)
+
+
+def remember(model: Model, batch: Packed, memory: StaticCache, slots: Sequence[int] | None = None) -> None:
+    """Let the encoder read a batch, and keep what the decoder's layers look at, in these slots or the first ones."""
+    backbone: Any = model.backbone
+    hidden_TD, there = backbone.remember(batch).hidden_TD, Layout(Packed(batch.ids_T, batch.lengths_B, slots=slots))
+    for layer, block in enumerate(backbone.decoder.blocks):
+        keys, values = block.memory.remembered(hidden_TD)
+        memory.update(layer, keys, values, there)
+
+
+def _lanes(rows: Sequence[Row]) -> list[Lane]:
+    return [row.sample.lane for row in rows if row.sample.lane is not None]
+
+
+def _written(row: Row) -> bool:
+    """Whether it is one token behind the prompt, or all of one: not what was left of a prompt cut into steps."""
+    sample = row.sample
+    return len(row.ids) == 1 and (len(sample.ids) > sample.given or sample.given == 1)
 
 
 def _wanted(rows: Sequence[Row], device: torch.device) -> Tensor | slice:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from graft.hub.checksum import home
 
-SOURCES = [Path(__file__).with_name(name) for name in ("decode.cpp", "products.h")]
+SOURCES = [Path(__file__).with_name(name) for name in ("decode.cpp", "look.h", "products.h")]
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-fPIC", "-shared", "-pthread", "-Wno-psabi")
 PATIENCE = 120
 """Seconds a compiler is given; it takes a few."""
@@ -41,12 +41,23 @@ class Norm(ctypes.Structure):
     _fields_ = [("weight", Pointer), ("bias", Pointer)]
 
 
+class Dense(ctypes.Structure):
+    """A feed-forward layer, or an expert."""
+
+    _fields_ = [(name, Matrix) for name in ("gate", "up", "down")]
+
+
 class Layer(ctypes.Structure):
     """One block."""
 
     _fields_ = [
-        *((name, Matrix) for name in ("query", "key", "value", "output", "gate", "up", "down")),
+        *((name, Matrix) for name in ("query", "key", "value", "output")),
+        ("dense", Dense),
+        ("expert", ctypes.POINTER(Dense)),
+        *((name, Matrix) for name in ("router", "shared_gate")),
         *((name, Norm) for name in ("attention_norm", "feed_forward_norm", "query_norm", "key_norm")),
+        *((name, Matrix) for name in ("memory_query", "memory_output")),
+        ("memory_norm", Norm),
         ("window", Int),
     ]
 
@@ -56,7 +67,8 @@ class Model(ctypes.Structure):
 
     _fields_ = [
         *((name, Int) for name in ("layers", "width", "heads", "key_heads", "head_size", "inner")),
-        *((name, Kind) for name in ("pre", "rms", "activation", "whole_norm")),
+        *((name, Int) for name in ("through", "experts", "chosen")),
+        *((name, Kind) for name in ("pre", "rms", "activation", "whole_norm", "normalized")),
         *((name, Number) for name in ("eps", "scale", "head_scale")),
         ("layer", ctypes.POINTER(Layer)),
         ("tokens", Matrix),
@@ -64,6 +76,7 @@ class Model(ctypes.Structure):
         ("position_offset", Int),
         ("type", Pointer),
         ("turns", Pointer),
+        ("distance", Pointer),
         ("embedding_norm", Norm),
         ("final_norm", Norm),
         ("head", Matrix),
@@ -86,7 +99,7 @@ class Step(ctypes.Structure):
 
     _fields_ = [
         ("sequences", Int),
-        *((name, Pointer) for name in ("ids", "position", "slot", "hidden", "logits", "work")),
+        *((name, Pointer) for name in ("ids", "position", "slot", "source", "length", "hidden", "logits", "work")),
     ]
 
 
@@ -96,11 +109,10 @@ def library() -> ctypes.CDLL | None:
 
     It is kept in the user's own cache folder, under a name made of the source, the flags and the processor.
     """
-    compiler = shutil.which(os.environ.get("CXX", "")) or shutil.which("g++") or shutil.which("clang++")
     try:
         found = _kept()
         if not found.is_file():
-            if compiler is None or os.name == "nt":
+            if (compiler := _compiler()) is None:
                 return None
             _build(compiler, found)
         built = ctypes.CDLL(str(found))
@@ -108,13 +120,33 @@ def library() -> ctypes.CDLL | None:
         return None
     for name, result, given in (
         ("graft_work", Int, [Pointer, Int, Int, Int]),
-        ("graft_open", Pointer, [Pointer, Pointer, Kind]),
+        ("graft_open", Pointer, [Pointer, Pointer, Pointer, Kind]),
         ("graft_step", Int, [Pointer, Pointer]),
         ("graft_close", None, [Pointer]),
     ):
         function = getattr(built, name)
         function.restype, function.argtypes = result, given
     return built
+
+
+def state() -> tuple[bool, str]:
+    """Whether there is a library, or will be at the first use, and what is to be said about it; nothing is built."""
+    try:
+        kept = _kept()
+    except OSError as error:
+        return False, str(error)
+    if kept.is_file():
+        return (True, str(kept)) if library() else (False, f"{kept} cannot be loaded; delete it")
+    compiler = _compiler()
+    return (
+        (True, f"built at the first use by {compiler}") if compiler else (False, "no C++ compiler (CXX, g++, clang++)")
+    )
+
+
+def _compiler() -> str | None:
+    if os.name == "nt":
+        return None
+    return shutil.which(os.environ.get("CXX", "")) or shutil.which("g++") or shutil.which("clang++")
 
 
 def _kept() -> Path:

@@ -110,8 +110,7 @@ class Slots:
         """
         self._exchange(lane.slot, self.live - 1)
         self.live -= 1
-        # The last place of an idle slot is anybody's: decoders of fixed shape write there.
-        lane.held = min(lane.held, self.cache.length - 1) if keep else 0
+        lane.held = lane.held if keep else 0
         lane.ids = lane.ids[: lane.held]
         if not keep:
             self.cache.wipe(lane.slot, lane.written)

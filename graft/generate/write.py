@@ -19,11 +19,11 @@ from graft.model.linear import laid_out
 SIDE_BY_SIDE = 16
 """Texts written at once."""
 
-WORTH = 16
-"""From so many tokens on, making ready what decodes fast is repaid."""
-
 LONG_JOB = 64
 """From so many steps on, laying out the weights is repaid."""
+
+MANY = 8
+"""The same in prompts, where only these go through the model's own forward pass."""
 
 
 def generate(model: Model, prompt: str | Sequence[int], n: int = 1, **settings: Any) -> list[Completion]:
@@ -79,11 +79,12 @@ def write(
     most = max(one.max_tokens for one in how)
     longest = max(map(len, prompts)) + most
     length = min(model.backbone.config.positions, longest)
-    fast = decoder if most >= WORTH else None
+    fast = decoder if most > 1 else None
     engine = Engine(model, slots=min(SIDE_BY_SIDE, n * len(prompts)), length=length, end=end, fast=fast)
     requests = [engine.submit(prompt, one, n=n) for prompt, one in zip(prompts, how, strict=True)]
     steps = most * -(-n * len(prompts) // SIDE_BY_SIDE)
-    with laid_out(model.backbone) if steps >= LONG_JOB else contextlib.nullcontext():
+    pays = steps >= LONG_JOB if engine.feed.fast is None else len(prompts) >= MANY
+    with laid_out(model.backbone) if pays else contextlib.nullcontext():
         _run(engine, progress, on_token)
     for number, request in enumerate(requests):
         message = next((one.message for one in request.completions if one.finish_reason == "error"), None)

@@ -12,6 +12,7 @@ import pytest
 from elmo_files import OPTIONS, arrays, write
 
 from graft.cli.models import _kind
+from graft.generate import native
 
 Run = Callable[..., Any]
 
@@ -176,6 +177,8 @@ def test_doctor(graft: Run, tmp_path: Path):
     assert None not in found["libraries"].values()
     assert found["dtype"] in ("float32", "bfloat16")
     assert found["memory_bytes"] > 2**28
+    assert found["decoding"]["library"] is native.state()[0]
+    assert found["decoding"]["about"]
     assert found["caches"]["graft"]["folder"] == str(tmp_path / "home")
     assert found["environment"]["GRAFT_HOME"] == str(tmp_path / "home")
     assert any("encoder" in problem for problem in found["problems"]) is not found["encoder"]["here"]

@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from graft.errors import DataError, ModelError, UsageError
+from graft.generate import native
 from graft.generate.beam import Beams, Hypothesis, search
 from graft.generate.sampling import Sampling
 from graft.loading import load
 
 LONGEST = 12
+BUILT = pytest.mark.skipif(native.library() is None, reason="no C++ compiler here")
 WRITERS = ("gpt2-lm", "openai_gpt-lm", "llama-lm", "mixtral-lm", "mistral-lm", "t5-lm", "t5-untied")
 END = 31
 
@@ -113,9 +115,15 @@ def test_bad_words_are_not_written(tiny):
     assert word not in model.tokenizer.decode(kept.ids)
 
 
-@pytest.mark.parametrize("name", ["gpt2-lm", "mixtral-lm", "t5-lm"])
-def test_side_by_side_and_alone_are_the_same(tiny, name: str):
-    model, texts = load(tiny(name).folder, "float32"), prompts()
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        *((name, "float32") for name in ("gpt2-lm", "mixtral-lm", "t5-lm")),
+        *(pytest.param(name, "bfloat16", marks=BUILT) for name in ("gpt2-lm", "t5-lm")),
+    ],
+)
+def test_side_by_side_and_alone_are_the_same(tiny, name: str, dtype: str):
+    model, texts = load(tiny(name).folder, dtype), prompts()
     for beams in (Beams(beams=3, n=3), Beams(beams=4, groups=2, diversity=0.5, n=4), Beams(beams=1)):
         together = search(model, texts, beams, Sampling(max_tokens=LONGEST), end=[END, 7])
         for text, found in zip(texts, together, strict=True):
@@ -213,7 +221,7 @@ def test_where_few_tokens_are_allowed_there_are_few_texts(tiny):
 
 
 def test_the_cache_moves_no_more_than_lives(tiny, monkeypatch: pytest.MonkeyPatch):
-    """Once each prompt's beams are in place, only what was written behind the prompt is moved."""
+    """Once each prompt's beams are in place, only places that differ are moved."""
     from graft.generate.cache import StaticCache
 
     model, moved = load(tiny("gpt2-lm").folder, "float32"), []
@@ -221,12 +229,14 @@ def test_the_cache_moves_no_more_than_lives(tiny, monkeypatch: pytest.MonkeyPatc
 
     def watched(self: StaticCache, moves: Any, first: int, end: int) -> None:
         moved.append((first, end))
+        for target, source in moves:
+            assert torch.equal(self.keys[:, target, :, :first], self.keys[:, source, :, :first])
         move(self, moves, first, end)
 
     monkeypatch.setattr(StaticCache, "move", watched)
     search(model, [[5] * 9], None, Sampling(max_tokens=LONGEST), end=())
     assert moved[0] == (0, 9)
-    assert all(first == 9 < end < 9 + LONGEST for first, end in moved[1:])
+    assert all(9 <= first < end < 9 + LONGEST for first, end in moved[1:])
     assert len(moved) > 2
 
 

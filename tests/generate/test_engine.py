@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from graft.errors import DataError, ModelError, UsageError
+from graft.generate import native
 from graft.generate.engine import Engine
 from graft.generate.request import Request, Usage
 from graft.generate.sampling import Sampling
@@ -21,6 +22,7 @@ from graft.loading import load
 LONGEST = 12
 WRITERS = ("gpt2-lm", "openai_gpt-lm", "llama-lm", "mistral-lm", "mixtral-lm", "t5-lm", "t5-untied", "mt5-lm")
 GREEDY = Sampling(max_tokens=LONGEST, temperature=0)
+BUILT = pytest.mark.skipif(native.library() is None, reason="no C++ compiler here")
 SHAPES: list[dict[str, Any]] = [{}, {"slots": 2}, {"slots": 1, "tokens": 3}, {"slots": 5, "tokens": 7}]
 
 
@@ -68,10 +70,16 @@ def test_tokens_are_those_of_transformers(tiny, name: str):
     assert [run(Engine(model, end=[stop]), [prompt])[0] for prompt in prompts] == expected
 
 
-@pytest.mark.parametrize("name", ["gpt2-lm", "mistral-lm", "mixtral-lm", "t5-lm"])
-def test_a_text_is_the_same_alone_and_among_others(tiny, name: str):
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        *((name, "float32") for name in ("gpt2-lm", "mistral-lm", "mixtral-lm", "t5-lm")),
+        *(pytest.param(name, "bfloat16", marks=BUILT) for name in ("gpt2-lm", "mistral-lm", "mixtral-lm", "t5-lm")),
+    ],
+)
+def test_a_text_is_the_same_alone_and_among_others(tiny, name: str, dtype: str):
     """Drawn with a seed, from the first token to the last: whatever runs beside it, comes before it, or leaves."""
-    model = load(tiny(name).folder, "float32")
+    model = load(tiny(name).folder, dtype)
     prompts = draw([1 + number % 19 for number in range(33)], seed=8)
     samplings = [
         Sampling(max_tokens=4 + number % 9, seed=number, top_k=number % 3 * 7, temperature=0.5 + number % 4 / 3)

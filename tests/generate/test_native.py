@@ -39,6 +39,17 @@ def test_a_second_process_finds_what_the_first_built(home: Path, monkeypatch: py
 def test_without_a_compiler(home: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert native.library() is None
+    assert native.state() == (False, "no C++ compiler (CXX, g++, clang++)")
+
+
+@needs_compiler
+def test_what_is_said_before_and_after_it_is_built(home: Path):
+    there, about = native.state()
+    assert there
+    assert about.startswith("built at the first use by /")
+    assert list(home.iterdir()) == []
+    native.library()
+    assert native.state() == (True, str(next(home.iterdir())))
 
 
 @pytest.mark.parametrize("compiler", ["false", "true", "sleep"])
@@ -55,6 +66,7 @@ def test_a_compiler_that_fails_or_does_nothing_or_hangs(home: Path, monkeypatch:
 def test_a_damaged_library_is_not_used(home: Path):
     native._kept().write_bytes(b"\x7fELF but no more")
     assert native.library() is None
+    assert native.state() == (False, f"{native._kept()} cannot be loaded; delete it")
 
 
 def test_a_folder_that_others_may_write_is_not_trusted(home: Path):
