@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,17 @@ def test_names_need_no_model_named(encoder: Path, capsys: pytest.CaptureFixture[
     first = "[Angela Merkel PER] visited the [United Nations ORG] in [New York LOC]."
     assert shown.out.splitlines()[0] == first
     assert "model: ner, a graft of this package" in shown.err
+
+
+@pytest.mark.skipif(shipped.find("ask") is None, reason="the package has no graft of that name")
+def test_a_question_needs_no_model_named(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    text = "The club was founded in 1923. Today it has about 340 members. The season starts in April. Training is on Tuesdays."
+    (tmp_path / "club.txt").write_text(text, encoding="utf-8")
+    question = ["When does the season start?", "--context", str(tmp_path / "club.txt")]
+    assert main(["run", "ask", *question, "--json"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["text"] == "April"
+    assert "model: ask, a graft of this package" in shown.err
 
 
 def test_no_name_leads_elsewhere():
