@@ -69,7 +69,7 @@ def test_names_need_no_model_named(encoder: Path, capsys: pytest.CaptureFixture[
 
 @pytest.mark.skipif(shipped.find("ask") is None, reason="the package has no graft of that name")
 def test_a_question_needs_no_model_named(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    text = "The club was founded in 1923. Today it has about 340 members. The season starts in April. Training is on Tuesdays."
+    text = "The club was founded in 1923. Today it has about 340 members. The season starts in April. It ends in fall."
     (tmp_path / "club.txt").write_text(text, encoding="utf-8")
     question = ["When does the season start?", "--context", str(tmp_path / "club.txt")]
     assert main(["run", "ask", *question, "--json"]) == 0
