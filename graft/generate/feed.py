@@ -46,15 +46,18 @@ class Feed:
         backbone: Any = model.backbone
         self.model, self.tokens = model, 0
         self.stack = backbone if backbone.decoder is None else backbone.decoder
-        dtype, memory = kept_dtype(model.dtype, model.device), None
+        self._make_caches(slots, length, model.dtype)
+        self.fast = None if fast is None else fast(model, self.slots.cache, self.slots.memory)
+        dtype = kept_dtype(model.dtype, model.device)
+        if self.fast is None and dtype != model.dtype:
+            self._make_caches(slots, length, dtype)
 
+    def _make_caches(self, slots: int, length: int, dtype: torch.dtype) -> None:
         def cache() -> StaticCache:
-            return StaticCache(self.stack.config, slots, length, dtype=dtype, device=model.device)
+            return StaticCache(self.stack.config, slots, length, dtype=dtype, device=self.model.device)
 
-        if backbone.decoder is not None:
-            memory = cache()
-        self.slots = Slots(cache(), memory)
-        self.fast = None if fast is None else fast(model, self.slots.cache, memory)
+        two = self.model.backbone.decoder is not None
+        self.slots = Slots(cache(), cache() if two else None)
 
     def remember(self, lanes: Sequence[Lane], sources: Sequence[tuple[int, ...]]) -> None:
         """Let the encoder read what texts answer: each source once, its keys and values kept in the text's slot."""

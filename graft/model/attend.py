@@ -147,7 +147,10 @@ def _from_slots(
     """
     out_THK, groups = torch.zeros_like(q_THK), k_SGMK.shape[1]
     for look in layout.looks:
-        q, (k, v) = q_THK[look.rows].to(k_SGMK.dtype), (x[look.slots, :, : look.length] for x in (k_SGMK, v_SGMK))
+        # On a processor in float32, so that the rounding of one prompt does not hang on those beside it.
+        dtype = torch.promote_types(k_SGMK.dtype, torch.float32) if q_THK.device.type == "cpu" else k_SGMK.dtype
+        k, v = (x[look.slots, :, : look.length].to(dtype) for x in (k_SGMK, v_SGMK))
+        q = q_THK[look.rows].to(dtype)
         mask = look.mask(k.dtype, window) if bias is None else look.mask(k.dtype, window) + bias.slots(look)
         mask, single = mask[..., : k.shape[2]], q.dim() == 3
         if single and bias is not None:
