@@ -49,6 +49,7 @@ RATIOS = {
     "one_stream_bf16_vs_transformers_bf16": ("one_stream", "graft_bf16", ("transformers_bf16",)),
     "one_stream_int8_vs_ctranslate2_int8": ("one_stream", "graft_int8", ("ctranslate2_int8",)),
     "eight_streams_vs_transformers_bf16": ("eight_streams", "graft_bf16", ("transformers_bf16",)),
+    "eight_streams_int8_vs_transformers_bf16": ("eight_streams", "graft_int8", ("transformers_bf16",)),
     "eight_streams_vs_ctranslate2_int8": ("eight_streams", "graft_int8", ("ctranslate2_int8",)),
     "shared_prefix_vs_unshared": ("shared_prefix", "graft_bf16", (UNSHARED,)),
     "t5_beam4_vs_transformers_bf16": ("t5_beam4", "graft_bf16", ("transformers_bf16",)),
