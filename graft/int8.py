@@ -77,7 +77,7 @@ def rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
     """
     scale = (weight.float().abs().amax(-1) / 126.5).to(torch.bfloat16).float()  # at most 127 after it was rounded down
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-    return (weight.float() / scale[:, None]).round().to(torch.int8), scale
+    return (weight.float() / scale[:, None]).round().to(torch.int8).contiguous(), scale
 
 
 def swap(model: Model, to: Literal["int8"] = "int8") -> dict[str, nn.Module]:

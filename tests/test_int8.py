@@ -72,6 +72,15 @@ def test_columns_that_fill_no_register(columns: int):
         assert (Int8(layer)(x).float() - expected).abs().max() <= 0.05 * expected.abs().max()
 
 
+def test_weights_that_lie_transposed():
+    """As GPT-2's do in its files."""
+    layer = Linear(64, 96).bfloat16()
+    layer.weight.data = layer.weight.data.t().contiguous().t()
+    small, x = Int8(layer), torch.randn(2, 64).bfloat16()
+    assert small.weight.is_contiguous()
+    assert (small(x) - layer(x)).abs().max() <= 0.05 * layer(x).abs().max()
+
+
 def test_loaded_rounded(tiny, tmp_path: Path):
     """The same as rounding what was loaded; it says what it is when it is to be saved."""
     folder = tiny("gpt2-lm").folder

@@ -102,7 +102,8 @@ class GenerateTask(Task):
             sampling = dataclasses.replace(sampling, max_tokens=max(1, min(sampling.max_tokens, room)))
         if beams is not None:
             found = write.several(model, sources, sampling, n, beams, progress)
-            return [_answer(model, *one, sampling) for one in zip(sources, found, strict=True)]
+            answers = [_answer(model, *one, sampling) for one in zip(sources, found, strict=True)]
+            return answers if on_text is None else _told(answers, on_text)
         how = [dataclasses.replace(sampling, seed=seed) for seed in seeds or [sampling.seed] * len(sources)]
         done = write.write(model, sources, how, n=n, progress=progress, on_text=on_text)
         answers = []
@@ -111,6 +112,14 @@ class GenerateTask(Task):
             answer = _answer(model, source, request.completions, one)
             answers.append(dataclasses.replace(answer, prompt_logprobs=before))
         return answers
+
+
+def _told(answers: list[Answer], on_text: write.OnText) -> list[Answer]:
+    """What a search found is told when it is done: before that, any of it may still change."""
+    for answer in answers:
+        for number, one in enumerate((answer, *(answer.alternatives or ()))):
+            on_text(number, one.text or "")
+    return answers
 
 
 def _refuse_drawing(settings: Mapping[str, Any]) -> None:

@@ -42,6 +42,23 @@ def test_one_prompt_for_programs_and_for_people(generate: Run):
     assert [part in numbered for part in ("1. ", "2. ", "3. ")] == [True] * 3
 
 
+def test_a_search_is_shown_when_it_is_done(generate: Run):
+    words = ("abc", "--beams", "3", "--max-tokens", "6")
+    found = generate(*words, "--json").json["text"].strip()
+    assert found
+    assert generate(*words).out.strip() == found.replace("\x01", "\\x01")
+
+
+def test_a_search_tells_its_texts_from_python(writer: Path):
+    import graft
+
+    told: list[tuple[int, str]] = []
+    [answer] = graft.run(
+        "generate", ["abc"], model=writer, beams=3, n=2, max_tokens=6, on_text=lambda *one: told.append(one)
+    )
+    assert told == [(0, answer.text), (1, answer.alternatives[0].text)]
+
+
 def test_text_appears_as_it_comes(generate: Run, monkeypatch: pytest.MonkeyPatch):
     from graft.cli import writing
 
