@@ -255,7 +255,7 @@ def _job(task: str, overflow: str, plan: Plan) -> Task:
     job = tasks.find(task)
     if not job.learned:
         raise UsageError(f"{task} is done with models as they are (`graft run {task}`); nothing is learned for it")
-    check_overflow(job, overflow)
+    check_overflow(job, overflow, learning=True)
     check_wish(job, plan)
     return job
 
@@ -273,7 +273,7 @@ def _for_task(
 ) -> tuple[Model, _Source]:
     """The model with the settings its task adds, and the task in the form it is learned in."""
     job = formed(source.job, live, form, plan.strategy, plan.settings)
-    check_overflow(job, live.settings.overflow)
+    check_overflow(job, live.settings.overflow, learning=True)
     own = job.settings(live, rows.train, rows.loaded.columns, template)
     live.settings = dataclasses.replace(live.settings, **own)
     return live, dataclasses.replace(source, job=job)

@@ -12,14 +12,21 @@ from graft.recipes.watch import Watch
 from graft.tasks import Task
 
 
-def check_overflow(task: Task, rule: str) -> None:
-    """Refuse a rule the task has no use for.
+def check_overflow(task: Task, rule: str, *, learning: bool = False) -> None:
+    """Refuse a rule the task has no use for, or none while it is learned.
 
     Raises:
         UsageError: naming those it has.
     """
-    if rule not in task.overflows:
-        raise UsageError(f"{task.name} has no overflow rule {rule!r}: {nearest(str(rule), task.overflows)}")
+    valid = [one for one in task.overflows if not (learning and one in task.answering_only)]
+    if rule in valid:
+        return
+    if rule in task.overflows:
+        raise UsageError(
+            f"{task.name} learns from texts that are read at once, not by overflow rule {rule!r}: choose "
+            f"{' or '.join(valid)}; `graft run {task.name} --overflow {rule}` answers by it"
+        )
+    raise UsageError(f"{task.name} has no overflow rule {rule!r}: {nearest(str(rule), valid)}")
 
 
 @contextlib.contextmanager

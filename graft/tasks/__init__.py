@@ -75,6 +75,7 @@ class Task:
         primary: the metric that decides between models.
         options: what `answer` can be told.
         overflows: what may happen to texts longer than the model (`graft.sealed.Settings`).
+        answering_only: which of them are for answering: what is learned from is read at once.
         keeps_head: a head of this kind that the model came with goes on learning; else a fresh one takes its place.
         windows: whether longer inputs are read in overlapping windows instead of being cut.
         command: what follows `graft run TASK` in examples, where that is not one text.
@@ -94,6 +95,7 @@ class Task:
     primary = ""
     options: tuple[str, ...] = ()
     overflows: tuple[str, ...] = ("truncate", "error")
+    answering_only: tuple[str, ...] = ()
     keeps_head = False
     windows = False
     command = ""

@@ -52,6 +52,7 @@ class SummarizeTask(Task):
         *write.BEAMS,
     )
     overflows = ("truncate", "error", "window")
+    answering_only = ("window",)
     combines = True
     stop: tuple[str, ...] = ("\n\n",)
     roles: tuple[Role, ...] = (

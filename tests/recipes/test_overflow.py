@@ -193,8 +193,12 @@ def test_the_probe_fits_the_mean_it_will_give(tiny, late: Path):
 def test_rules_a_task_does_not_have(tiny, tmp_path: Path):
     file = tmp_path / "rows.csv"
     file.write_text("document,summary\na b,a\n")
-    with pytest.raises(UsageError, match="summarize has no overflow rule 'window': Valid: 'error', 'truncate'"):
+    with pytest.raises(
+        UsageError, match="learns from texts that are read at once, .* choose truncate or error; `graft run"
+    ):
         finetune(file, task="summarize", model=tiny("t5-lm").folder, overflow="window")
+    with pytest.raises(UsageError, match="summarize has no overflow rule 'head_tail': Valid: 'error', 'truncate'"):
+        finetune(file, task="summarize", model=tiny("t5-lm").folder, overflow="head_tail")
     (tmp_path / "labels.csv").write_text("text,label\n" + "a b,x\nb a,y\n" * 20)
     with pytest.raises(UsageError, match="classify has no overflow rule 'window'"):
         finetune(tmp_path / "labels.csv", model=tiny("t5-lm").folder, form="text", overflow="window")
