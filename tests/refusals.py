@@ -14,7 +14,7 @@ from graft.errors import GraftError, ModelError
 from graft.loading import load
 
 SECONDS = 10.0 if sys.gettrace() is None else 50.0
-"""Processor time after which a refusal counts as hanging: it takes milliseconds, a second where 20,000 tensors are wrong."""
+"""Processor time after which a refusal hangs: it takes milliseconds, a second where 20,000 tensors are wrong."""
 
 GONE = "<gone>"
 """As the value of an entry of config.json: without it."""
