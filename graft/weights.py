@@ -117,8 +117,10 @@ def match(
     wanted = set(expected)
     found, strangers = [], []
     for name in names:
+        rule, numbers = _find(table, name)
         older = name.replace(".gamma", ".weight").replace(".beta", ".bias")  # as TensorFlow named them
-        rule, numbers = next(filter(lambda pair: pair[0], (_find(table, one) for one in (name, older))), (None, {}))
+        if rule is None and older != name:
+            rule, numbers = _find(table, older)
         ours = tuple(one.format(**numbers) for one in rule.names) if rule else ()
         if rule is None or any(one not in wanted and not rule.optional for one in ours):
             strangers.append(name)
@@ -139,11 +141,13 @@ def match(
 
 def _find(table: Mapping[str, Rule], name: str) -> tuple[Rule | None, dict[str, str]]:
     """The rule of a tensor, by the pattern of its name, and the name's numbers."""
-    for numbered in (2, 1, 0) if "{" not in name else ():
+    if "{" in name:
+        return None, {}
+    for numbered in (2, 1):
         pattern, numbers = template(name, numbered)
         if pattern in table:
             return table[pattern], numbers
-    return None, {}
+    return table.get(name), {}
 
 
 def _published(rules: Sequence[Rule], ours: Collection[str]) -> set[str]:
