@@ -85,6 +85,7 @@ GROUPS: dict[str, dict[str, Run]] = {
         "sentence-transformers float32 + sklearn": sklearn_probe("float32"),
         "sentence-transformers bf16 + sklearn": sklearn_probe("bfloat16"),
         "graft probe": graft("probe"),
+        "graft probe, mix of layers": graft("probe", mix=True),
     },
     "few-shot": {
         "setfit": setfit,
@@ -96,6 +97,7 @@ GROUPS: dict[str, dict[str, Run]] = {
         "graft full + language model": graft("full", own_plan=True, auxiliary=0.5),
         "graft probe, last layer": graft("probe"),
         "graft probe, layer 4 of 6": graft("probe", layer=4),
+        "graft probe, mix of all layers": graft("probe", mix=True),
         "graft gradual": graft("gradual", own_plan=True),
         "graft lora, own plan": graft("lora", own_plan=True),
     },

@@ -7,12 +7,15 @@ a frozen base, in a file of Graft's own (graft/adapters/learned.py, docs/adapter
 from graft.adapters.base import Base, identity
 from graft.adapters.folder import Opened, holds, load, look
 from graft.adapters.layers import Bottleneck, LowRank
+from graft.adapters.mix import Beside, LayerMix, mix
 from graft.adapters.saving import library, save
 from graft.adapters.wrapping import add, layers, merge, present
 
 __all__ = [
     "Base",
+    "Beside",
     "Bottleneck",
+    "LayerMix",
     "LowRank",
     "Opened",
     "add",
@@ -23,6 +26,7 @@ __all__ = [
     "load",
     "look",
     "merge",
+    "mix",
     "present",
     "save",
 ]

@@ -38,6 +38,7 @@ class Opened:
         factors: of LoRA.
         dropout: of LoRA, while training.
         sizes: of bottlenecks, by layer.
+        mixed: whether there is a mix of layers.
         others: the adapter's further tensors, the head's among them, by their names in its file.
     """
 
@@ -47,6 +48,7 @@ class Opened:
     factors: list[Factors]
     dropout: float
     sizes: dict[str, int]
+    mixed: bool = False
     others: list[Match]
 
 
@@ -82,9 +84,12 @@ def look(folder: Path) -> Opened:
     grafting = seen.family.heads.get(seen.architecture, Grafting(kind=""))
     rules, prefix = [*seen.family.rules, *grafting.rules], seen.family.before(seen.architecture)
     if said is None:
-        sizes = learned.find(folder, shards, own)
+        sizes = learned.find(folder, shards, own, seen.backbone.config.layers)
         others = [Match(name, (name,), Rule(name, name)) for name in learned.further(shards, sizes)]
-        return Opened(base=base, seen=seen, shards=shards, factors=[], dropout=0.0, sizes=sizes, others=others)
+        mixed = learned.mixed(shards)
+        return Opened(
+            base=base, seen=seen, shards=shards, factors=[], dropout=0.0, sizes=sizes, mixed=mixed, others=others
+        )
     heads = {
         name: torch.Size(one.shapes(seen.shards.entries[one.theirs].shape))
         for one in seen.found

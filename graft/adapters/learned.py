@@ -9,20 +9,25 @@ import torch
 from torch import nn
 
 from graft.adapters.layers import Bottleneck
+from graft.adapters.mix import mix
 from graft.errors import ModelError, listed
+from graft.model.transformer import Transformer
 from graft.shards import Shards
 
 LEARNED = "learned.safetensors"
 PARTS = ("shrink.weight", "shrink.bias", "grow.weight", "grow.bias")
+WEIGHTS, GAMMA = "backbone.mix.shares.weights", "backbone.mix.shares.gamma"
+"""Of a mix of layers."""
 
 
-def find(folder: Path, shards: Shards, own: Mapping[str, torch.Size]) -> dict[str, int]:
+def find(folder: Path, shards: Shards, own: Mapping[str, torch.Size], depth: int) -> dict[str, int]:
     """The layers that have a bottleneck, by our names without ``backbone.``, and its size.
 
     Args:
         folder: for messages.
         shards: the tensors of the file.
         own: names and shapes of the base's tensors, beginning with ``backbone.``.
+        depth: blocks of the base.
 
     Raises:
         ModelError: a tensor belongs to no layer or has another shape, or a part of a bottleneck is missing.
@@ -36,6 +41,7 @@ def find(folder: Path, shards: Shards, own: Mapping[str, torch.Size]) -> dict[st
         wanted = ((size, out), (size,), (out, size), (out,))
         expected |= {f"{layer}.{part}": shape for part, shape in zip(PARTS, wanted, strict=True) if out and size}
         sizes[layer.removeprefix("backbone.")] = size
+    expected |= {WEIGHTS: (depth + 1,), GAMMA: ()} if WEIGHTS in shapes or GAMMA in shapes else {}
     faults = {
         "tensors that fit nothing in the base": [n for n in shapes if n not in expected and not n.startswith("head.")],
         "tensors missing": [name for name in expected if name not in shapes],
@@ -47,8 +53,8 @@ def find(folder: Path, shards: Shards, own: Mapping[str, torch.Size]) -> dict[st
     return sizes
 
 
-def put_in(backbone: nn.Module, sizes: Mapping[str, int], shards: Shards, dtype: torch.dtype) -> None:
-    """Wrap the layers of a backbone."""
+def put_in(backbone: Transformer, sizes: Mapping[str, int], shards: Shards, dtype: torch.dtype) -> None:
+    """Wrap the layers of a backbone, and mix them where the file says how."""
     for name, size in sizes.items():
         layer = backbone.get_submodule(name)
         assert isinstance(layer, nn.Linear)
@@ -56,9 +62,16 @@ def put_in(backbone: nn.Module, sizes: Mapping[str, int], shards: Shards, dtype:
         given = {part: shards.tensor(f"backbone.{name}.{part}").to(dtype) for part in PARTS}
         wrapped.load_state_dict(given, strict=False, assign=True)
         backbone.set_submodule(name, wrapped)
+    if mixed(shards):
+        mix(backbone, shards.tensor(WEIGHTS), shards.tensor(GAMMA))
+
+
+def mixed(shards: Shards) -> bool:
+    """Whether a file holds a mix of layers."""
+    return WEIGHTS in shards.entries
 
 
 def further(shards: Shards, sizes: Mapping[str, int]) -> list[str]:
-    """The tensors of the file beyond the bottlenecks: those that take the place of the base's, and the head's."""
-    inner = {f"backbone.{name}.{part}" for name in sizes for part in PARTS}
+    """The tensors of the file beyond bottlenecks and mix: those that take the place of the base's, and the head's."""
+    inner = {WEIGHTS, GAMMA} | {f"backbone.{name}.{part}" for name in sizes for part in PARTS}
     return [name for name in shards.entries if name not in inner]

@@ -73,6 +73,6 @@ def library(backbone: Transformer, family: Family) -> Literal["", "peft", "trans
     if not present(backbone):
         return "transformers"
     layers = [name for name, one in backbone.named_modules() if isinstance(one, Wrapped)]
-    lora = all(isinstance(backbone.get_submodule(name), LowRank) for name in layers)
+    lora = backbone.mix is None and all(isinstance(backbone.get_submodule(name), LowRank) for name in layers)
     places = homes(family.rules, [f"backbone.{name}.weight" for name in layers])
     return "peft" if lora and not any(place and place.folded for place in places.values()) else ""

@@ -9,6 +9,7 @@ from torch import nn
 
 from graft.adapters.base import Base
 from graft.adapters.layers import Bottleneck, LowRank, Wrapped
+from graft.adapters.mix import LayerMix
 from graft.adapters.swap import swap
 from graft.errors import UsageError, nearest
 from graft.heads import Head
@@ -16,13 +17,13 @@ from graft.model.config import LINEARS
 
 
 def present(backbone: nn.Module) -> bool:
-    """Whether a backbone has wrapped layers."""
-    return any(isinstance(layer, Wrapped) for layer in backbone.modules())
+    """Whether a backbone has wrapped layers, or a mix of its layers."""
+    return any(isinstance(layer, Wrapped | LayerMix) for layer in backbone.modules())
 
 
 def added(backbone: nn.Module) -> set[str]:
-    """Names of the parameters that wrapping put in."""
-    wrapped = [(name, layer) for name, layer in backbone.named_modules() if isinstance(layer, Wrapped)]
+    """Names of the parameters that wrapping and mixing put in."""
+    wrapped = [(name, layer) for name, layer in backbone.named_modules() if isinstance(layer, Wrapped | LayerMix)]
     inner = ((name, part) for name, layer in wrapped for part, _ in layer.named_parameters())
     return {f"{name}.{part}" for name, part in inner if part not in ("weight", "bias")}
 
@@ -84,8 +85,10 @@ def merge(backbone: nn.Module, name: object) -> bool:
         name: of the model, for the message.
 
     Raises:
-        UsageError: there is a bottleneck, which no Linear layer can hold.
+        UsageError: there is a bottleneck or a mix of layers, which no Linear layer can hold.
     """
+    if any(isinstance(layer, LayerMix) for layer in backbone.modules()):
+        raise UsageError(f"{name}: a mix of layers cannot be merged into its base; use or adapt the base itself")
     if any(isinstance(layer, Bottleneck) for layer in backbone.modules()):
         raise UsageError(f"{name}: bottleneck adapters cannot be merged into their base; use or adapt the base itself")
     made = swap(backbone, lambda _, layer: isinstance(layer, LowRank), lambda layer: cast(LowRank, layer).plain())

@@ -154,6 +154,8 @@ def _head(folder: Path, seen: Inspected) -> tuple[str | None, dict[str, Any]]:
 
 def _adapter(put_on: Opened) -> str:
     """What an adapter puts on which layers, in words."""
+    if put_on.mixed:
+        return f"a mix of {put_on.seen.backbone.config.layers + 1} layers"
     wrapped = [(name, len(put_on.shards.tensor(one.a))) for one in put_on.factors for name in one.place.names]
     kind, sizes = ("LoRA of rank", dict(wrapped)) if put_on.factors else ("bottlenecks of size", put_on.sizes)
     layers = Counter(name.removesuffix(".weight").rpartition(".")[2] for name in sizes)

@@ -30,6 +30,7 @@ class Transformer(nn.Module):
     Attributes:
         block: its blocks' class.
         drops_last: whether there is dropout after the last norm.
+        mix: what is made of all layers, instead of the last, for a head to read.
     """
 
     block: type[nn.Module] = Block
@@ -47,6 +48,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(self.block(config, layer) for layer in range(config.layers))
         self.final_norm = norm(config) if config.norm == "pre" else None
         self.decoder: Transformer | None = None
+        self.mix: nn.Module | None = None
 
     def forward(
         self,
@@ -73,6 +75,7 @@ class Transformer(nn.Module):
             DataError: a sequence is longer than the model's positions, or the memory has another number of them.
         """
         self.check(batch)
+        layers = [] if layers is None and self.mix is not None else layers
         x_TD = self.embed(batch)
         tokens = len(x_TD)
         few = cache is not None and tokens < ROWS  # decoding: filling would cost more than a new shape
@@ -86,7 +89,8 @@ class Transformer(nn.Module):
         if layers is not None:
             layers.append(x_TD[:tokens])
         x_TD = x_TD if self.final_norm is None else self.final_norm(x_TD)
-        return (self.dropout(x_TD) if self.drops_last else x_TD)[:tokens]
+        x_TD = (self.dropout(x_TD) if self.drops_last else x_TD)[:tokens]
+        return x_TD if self.mix is None or layers is None else self.mix([*layers[:-1], x_TD], batch)
 
     def read(self, batch: Packed, kind: str = "", decoder: Packed | None = None) -> Tensor:
         """The hidden states that a head of this kind reads, (T, D).

@@ -5,6 +5,9 @@ opens as an ordinary published classifier, which reads the first token, the mean
 query and key zero, attention is uniform and the first token receives the mean of all (docs/decisions). The head's tanh
 layer, shared by such classifiers, is set to a gentle slope, and the features the probe learns from are exactly what
 that block and layer will compute.
+
+With `mix` the head reads a learned mix of all layers, as ELMo is used (Peters et al. 2018). No published classifier can
+hold one, so it is saved as what was learned beside its base (docs/adapters.md).
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from graft import adapters, shares
 from graft.errors import UsageError
 from graft.features import features
 from graft.grafted import Model
@@ -52,10 +56,18 @@ class Probe:
     Attributes:
         layer: the block whose output is probed, 1, 2, ... from the bottom or -1, -2, ... from the top. The blocks above
             it are cut off: what is saved is a smaller and faster model that gives exactly this output.
+        mix: read a learned mix of all layers instead.
     """
 
     name: ClassVar[str] = "probe"
     layer: int = -1
+    mix: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mix and self.layer != -1:
+            raise UsageError(
+                f"strategy probe: mix reads all layers, layer={self.layer} one of them; leave one of the two out"
+            )
 
     def solve(
         self,
@@ -89,21 +101,20 @@ class Probe:
         """
         head = check(model, self.name)
         _cut(model, self.layer)
-        mean = head.dense is not None
-        raw = features(model, sequences, types, pool_of(head), dtype, progress)
-        scale = 1.0 if mean else 1.0 / float(raw.std().clamp(min=1e-6))
-        read = _as_published(raw, model.backbone.config.norm_eps, head) if mean else raw * scale
-        if windows is not None:
-            read = torch.stack([rows.mean(0) for rows in torch.split(read, list(windows))])
-        x = read.double().numpy()
-        weight, bias, found = _solve(head, x, targets.numpy(), seed, balanced)
-        with torch.no_grad():
-            head.output.weight.copy_(torch.from_numpy(weight * scale))
-            if head.output.bias is not None:
-                head.output.bias.copy_(torch.from_numpy(np.array(bias)))
-        if mean:
-            _append_mean(model, head)
-        return found
+        how: Pool = "mean" if self.mix else pool_of(head)
+        raw = features(model, sequences, types, how, dtype, progress, layers=self.mix)
+        mixed: dict[str, Any] = {}
+        if self.mix:
+            raw, mixed = _mix(model, head, raw, targets, windows, seed)
+        elif head.dense is not None:
+            raw = F.layer_norm(raw, raw.shape[-1:], eps=model.backbone.config.norm_eps)
+        scale = 1.0 if head.dense is not None else 1.0 / float(raw.std().clamp(min=1e-6))
+        read = _by_row(_as_published(raw, head) if head.dense is not None else raw * scale, windows)
+        weight, bias, found = _solve(head, read.double().numpy(), targets.numpy(), seed, balanced)
+        _fill(head, weight * scale, bias)
+        if head.dense is not None and not self.mix:
+            _append_mean(model)
+        return {**found, **mixed}
 
 
 def check(model: Model, name: str) -> Pooled:
@@ -141,17 +152,59 @@ def pool_of(head: Head) -> Pool:
     return head.pool if head.dense is None else "mean"
 
 
-def _as_published(mean_ND: Tensor, eps: float, head: Pooled) -> Tensor:
-    """What the appended block and the head's dense layer make of a mean."""
-    return head.activation(SLOPE * F.layer_norm(mean_ND, mean_ND.shape[-1:], eps=eps) + _room(head))
+def _by_row(read: Tensor, windows: Sequence[int] | None) -> Tensor:
+    """The mean of each row's windows."""
+    if windows is None:
+        return read
+    return torch.stack([rows.mean(0) for rows in torch.split(read, list(windows))])
+
+
+def _mix(
+    model: Model, head: Pooled, every: Tensor, targets: Tensor, windows: Sequence[int] | None, seed: int
+) -> tuple[Tensor, dict[str, Any]]:
+    """Let the head read a mix of the layers; gives it for each sequence, (n, D), and what was found.
+
+    Args:
+        model: the model, whose backbone gets the mix.
+        head: its head.
+        every: the layers' means beside each other, (n, (layers + 1) D).
+        targets: as for `Probe.solve`.
+        windows: as for `Probe.solve`.
+        seed: of the rows that say how far shares may differ.
+    """
+    assert isinstance(head, Classify | Regress)
+    depth, size = model.backbone.config.layers + 1, model.backbone.config.hidden_size
+    x_LND = _by_row(every, windows).view(-1, depth, size).transpose(0, 1).contiguous()
+    weights_L, penalty = shares.learn(x_LND, targets, head, seed=seed)
+    found_L = weights_L.softmax(0)
+    mixed_ND = torch.einsum("l,nld->nd", found_L, every.view(-1, depth, size))
+    gamma = 1.0 / float(mixed_ND.std().clamp(min=1e-6))
+    adapters.mix(model.backbone, weights_L, gamma)
+    return gamma * mixed_ND, {"shares": [round(share, 4) for share in found_L.tolist()], "penalty": penalty}
+
+
+def _as_published(mean_ND: Tensor, head: Pooled) -> Tensor:
+    """What the head's dense layer makes of normalized means."""
+    return head.activation(SLOPE * mean_ND + _room(head))
 
 
 def _room(head: Pooled) -> float:
     return ROOM if head.activation is torch.relu else 0.0
 
 
-def _append_mean(model: Model, head: Pooled) -> None:
-    """Add the block that hands the first token the mean of all tokens, and open the head's dense layer."""
+def _fill(head: Pooled, weight: np.ndarray[Any, Any], bias: np.ndarray[Any, Any]) -> None:
+    """Put what was found into a head, and let its dense layer pass what it reads."""
+    with torch.no_grad():
+        head.output.weight.copy_(torch.from_numpy(weight))
+        if head.output.bias is not None:
+            head.output.bias.copy_(torch.from_numpy(np.array(bias)))
+        if head.dense is not None:
+            head.dense.weight.copy_(SLOPE * torch.eye(head.dense.in_features))
+            nn.init.constant_(head.dense.bias, _room(head))
+
+
+def _append_mean(model: Model) -> None:
+    """Add the block that hands the first token the mean of all tokens."""
     config = model.backbone.config
     block = model.backbone.block(config, config.layers)
     size = torch.eye(config.hidden_size)
@@ -164,9 +217,6 @@ def _append_mean(model: Model, head: Pooled) -> None:
         assert isinstance(attention, Attention)
         attention.value.weight.copy_(size)
         attention.output.weight.copy_(LOUD * size)
-        assert head.dense is not None
-        head.dense.weight.copy_(SLOPE * size)
-        nn.init.constant_(head.dense.bias, _room(head))
     model.backbone.blocks.append(block.to(dtype=model.dtype, device=model.device).eval())
     model.backbone.config = dataclasses.replace(config, layers=config.layers + 1)
 

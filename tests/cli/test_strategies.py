@@ -14,11 +14,14 @@ from graft import transfer
 Run = Callable[..., Any]
 
 
-@pytest.mark.parametrize("name", transfer.names())
+@pytest.mark.parametrize("words", [*transfer.names(), "probe mix=true"])
 def test_finetune_and_evaluate_agree_under_every_strategy(
-    graft: Run, base: Path, pets: Path, tmp_path: Path, name: str
+    graft: Run, base: Path, pets: Path, tmp_path: Path, words: str
 ):
-    done = graft("finetune", pets, "--model", base, f"strategy={name}", "epochs=2", "--dtype", "float32", "--json")
+    name, *more = words.split()
+    done = graft(
+        "finetune", pets, "--model", base, f"strategy={name}", "epochs=2", "--dtype", "float32", *more, "--json"
+    )
     assert done.code == 0, done.err
     folder = tmp_path / done.json["out"]
     saved = json.loads((folder / "run.json").read_text())
@@ -39,6 +42,7 @@ def test_finetune_and_evaluate_agree_under_every_strategy(
         (("strategy=gradual", "layer_decay=2"), "layer_decay is 2"),
         (("strategy=gradual", "blocks=some"), "blocks is 'some', expected a whole number"),
         (("strategy=probe", "layer=7"), "layer is 7, this model has 3"),
+        (("strategy=probe", "layer=1", "mix=true"), "mix reads all layers, layer=1 one of them"),
         (("strategy=contrastive", "patience=1"), "leave patience out"),
         (("strategy=contrastive", "temperature=0"), "temperature is 0, expected above 0"),
         (("strategy=bitfit", "learning_rate=20"), "learning_rate is 20"),

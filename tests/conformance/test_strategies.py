@@ -23,6 +23,7 @@ from graft.train.optimizer import AdamW
 from graft.transfer import Contrasting, Solver, Strategy
 
 SOLVING = [name for name in transfer.names() if isinstance(transfer.make(name), Solver)]
+MIXING = "probe mix=true"
 STEPPING = [name for name in transfer.names() if isinstance(transfer.make(name), Strategy) and name not in SOLVING]
 
 
@@ -112,13 +113,14 @@ def refused(family: str, head: str) -> bool:
 
 
 def solve(model: Model, name: str) -> None:
-    strategy, given = transfer.make(name), rows(model)
+    name, _, setting = name.partition(" ")
+    strategy, given = transfer.make(name, dict([setting.split("=")]) if setting else {}), rows(model)
     sequences = [one for row in given for one in row.sequences]
     types = [one for row in given for one in row.types]
     strategy.solve(model, sequences, types, torch.cat([row.target.reshape(-1) for row in given]))
 
 
-@pytest.mark.parametrize("name", SOLVING)
+@pytest.mark.parametrize("name", [*SOLVING, MIXING])
 @pytest.mark.parametrize(("family", "head"), [case for case in CASES if not refused(*case)])
 def test_what_is_solved_for_is_saved(
     tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, head: str, name: str
@@ -133,7 +135,7 @@ def test_what_is_solved_for_is_saved(
     torch.testing.assert_close(outputs(again), outputs(model), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("name", SOLVING)
+@pytest.mark.parametrize("name", [*SOLVING, MIXING])
 @pytest.mark.parametrize(("family", "head"), [case for case in CASES if refused(*case)])
 def test_what_cannot_be_solved_for_is_refused_in_a_line(tiny, family: str, head: str, name: str):
     model = grafted(tiny, family, head)

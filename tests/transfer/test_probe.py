@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from torch.nn.functional import layer_norm
 
 from graft.errors import UsageError
 from graft.grafted import Model
@@ -74,3 +75,44 @@ def test_it_does_as_well_as_a_regression_on_the_same_features(tiny, tmp_path: Pa
     assert accuracy(model, sequences, targets) > fitted - 0.06
     again = load(model.save(tmp_path / "saved"), "float32")
     assert accuracy(again, sequences, targets) == accuracy(model, sequences, targets)
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "distilbert", "xlnet", "gpt2", "llama"])
+def test_a_mix_does_as_well_as_a_regression_on_all_layers_alike(tiny, tmp_path: Path, name: str):
+    """On the mean of normalized states; the shares found must not be worse than equal ones by more than noise."""
+    model = load(tiny(name).folder, "float32")
+    model.graft("classify", labels=LABELS, problem="single")
+    sequences, targets = rows()
+    states = [one.clone() for one in model.hidden_states(sequences, layers=True)]
+    for each, last in zip(states, model.hidden_states(sequences), strict=True):
+        each[-1] = last
+    alike = torch.stack([layer_norm(one, one.shape[-1:]).mean((0, 1)) for one in states])
+    fitted = LogisticRegression(max_iter=1000).fit(alike, targets).score(alike, targets)
+    assert fitted > 0.65
+    before = {key: value.clone() for key, value in model.backbone.state_dict().items()}
+    found = Probe(mix=True).solve(model, sequences, [None] * len(sequences), targets)
+    assert len(found["shares"]) == model.backbone.config.layers + 1
+    assert sum(found["shares"]) == pytest.approx(1, abs=1e-3)
+    assert accuracy(model, sequences, targets) > fitted - 0.06
+    assert all(torch.equal(model.backbone.state_dict()[key], value) for key, value in before.items())
+    again = load(model.save(tmp_path / "saved"), "float32")
+    torch.testing.assert_close(torch.stack(again.logits(sequences)), torch.stack(model.logits(sequences)))
+
+
+def test_windows_of_a_row_are_fitted_by_their_mean_output(tiny):
+    """One row of two windows that are the same is that row."""
+    made = []
+    for windows in (None, [2] * 240):
+        model = load(tiny("gpt2").folder, "float32")
+        model.graft("classify", labels=LABELS, problem="single")
+        sequences, targets = rows()
+        if windows:
+            sequences = [one for one in sequences for _ in range(2)]
+        Probe(mix=True).solve(model, sequences, [None] * len(sequences), targets, windows=windows)
+        made.append(torch.stack(model.logits(rows()[0])))
+    torch.testing.assert_close(made[0], made[1], atol=1e-3, rtol=0)
+
+
+def test_a_mix_reads_all_layers():
+    with pytest.raises(UsageError, match="mix reads all layers, layer=2 one of them; leave one of the two out"):
+        Probe(mix=True, layer=2)
