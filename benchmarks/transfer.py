@@ -4,7 +4,8 @@
     benchmarks/.venv/bin/python benchmarks/transfer.py --few-shot 8          # contrastive beside setfit, five draws
     benchmarks/.venv/bin/python benchmarks/transfer.py --small               # Graft alone: what to do with few rows
 
-Prints tables (or JSON) and writes benchmarks/results/transfer[-few-shot|-small]-YYYY-MM-DD.json. See README.md here.
+Prints tables (or JSON) and writes benchmarks/results/transfer[-few-shot|-small][-DATA SET]-YYYY-MM-DD.json. See README.md
+here.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def main() -> None:
         "measured": measured,
         "estimated_seconds_on_all_rows": seconds,
     }
-    record(options.mode, result, options.results)
+    record("-".join([options.mode, *(options.only if len(options.only) == 1 else ())]), result, options.results)
     print(json.dumps(result, indent=1) if options.json else "\n\n".join(tables(measured, options.mode)))
     if seconds is not None:
         note(f"these comparisons on all rows: about {seconds / 3600:.1f} hours on this machine as it is now")
