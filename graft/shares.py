@@ -9,8 +9,11 @@ from torch.nn import functional as F
 from graft.heads import Classify, Regress
 
 PENALTIES = (0.1, 0.01, 0.001)
-"""Factors tried on the squared weights, which draw all layers towards equal shares. Without any the last layer, which
-fits the rows learned from best, takes nearly all and does worse on others (docs/log.md)."""
+"""Factors tried on the squared weights, which draw all layers towards equal shares."""
+
+STRENGTH = 0.01
+"""Of the linear layer beside them, as scikit-learn's C. Where it is free to fit the rows learned from, the last layer
+takes nearly all shares, and does worse on others (docs/log.md)."""
 
 FEWEST, MOST = 20, 5000
 """Rows: with fewer, all layers count alike; more than the latter tell a handful of weights nothing new."""
@@ -40,7 +43,7 @@ def learn(x_LND: Tensor, target: Tensor, head: Classify | Regress, *, seed: int 
 
 
 def _fit(head: Classify | Regress, x_LND: Tensor, target: Tensor, penalty: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The weights (L,) with a linear layer (C, D), (C,) on their mix, held small as by scikit-learn's C = 1."""
+    """The weights (L,) with a linear layer (C, D), (C,) on their mix."""
     layers, rows, size = x_LND.shape
     weights_L = torch.zeros(layers, requires_grad=True)
     output_CD, bias_C = (torch.zeros(len(head.labels), *more, requires_grad=True) for more in ((size,), ()))
@@ -48,7 +51,7 @@ def _fit(head: Classify | Regress, x_LND: Tensor, target: Tensor, penalty: float
 
     def step() -> Tensor:
         search.zero_grad()
-        small = output_CD.square().sum() / (2 * rows) + penalty * weights_L.square().sum()
+        small = output_CD.square().sum() / (2 * STRENGTH * rows) + penalty * weights_L.square().sum()
         loss = head.loss(_outputs(weights_L, output_CD, bias_C, x_LND), target) + small
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
