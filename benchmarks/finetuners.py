@@ -85,21 +85,21 @@ GROUPS: dict[str, dict[str, Run]] = {
         "sentence-transformers float32 + sklearn": sklearn_probe("float32"),
         "sentence-transformers bf16 + sklearn": sklearn_probe("bfloat16"),
         "graft probe": graft("probe"),
-        "graft probe, mix of layers": graft("probe", mix=True),
+        "graft probe (mix of layers)": graft("probe", mix=True),
     },
     "few-shot": {
         "setfit": setfit,
         "graft contrastive": graft("contrastive", own_plan=True),
-        "graft probe, few rows": graft("probe"),
+        "graft probe (few rows)": graft("probe"),
     },
     "small": {
-        "graft full, own plan": graft("full", own_plan=True),
+        "graft full (own plan)": graft("full", own_plan=True),
         "graft full + language model": graft("full", own_plan=True, auxiliary=0.5),
-        "graft probe, last layer": graft("probe"),
-        "graft probe, layer 4 of 6": graft("probe", layer=4),
-        "graft probe, mix of all layers": graft("probe", mix=True),
+        "graft probe (last layer)": graft("probe"),
+        "graft probe (layer 4 of 6)": graft("probe", layer=4),
+        "graft probe (mix of layers)": graft("probe", mix=True),
         "graft gradual": graft("gradual", own_plan=True),
-        "graft lora, own plan": graft("lora", own_plan=True),
+        "graft lora (own plan)": graft("lora", own_plan=True),
     },
 }
 SYSTEMS = {name: run for group in GROUPS.values() for name, run in group.items()}
