@@ -4,8 +4,8 @@
     benchmarks/.venv/bin/python benchmarks/transfer.py --few-shot 8          # contrastive beside setfit, five draws
     benchmarks/.venv/bin/python benchmarks/transfer.py --small               # Graft alone: what to do with few rows
 
-Prints tables (or JSON) and writes benchmarks/results/transfer[-few-shot|-small][-DATA SET]-YYYY-MM-DD.json. See README.md
-here.
+Prints tables (or JSON) and writes benchmarks/results/transfer[-few-shot|-small][-DATA SET]-YYYY-MM-DD.json. See
+README.md here.
 """
 
 from __future__ import annotations

@@ -118,7 +118,10 @@ def _clean(hold: Path, old: Path, target: Path) -> None:
     """Put the old back where the new did not come to stand. Not beside the renaming, where Ctrl-C can come between."""
     if os.path.exists(old) and not os.path.exists(target):
         os.rename(old, target)
-    shutil.rmtree(hold, ignore_errors=True)
+    try:
+        shutil.rmtree(hold, ignore_errors=True)
+    except OSError as error:  # Ctrl-C within its os.close makes it close a second time, and that fault hides the Ctrl-C
+        raise (error.__context__ if isinstance(error.__context__, KeyboardInterrupt) else error) from None
 
 
 def _swap_in(new: Path, target: Path, old: Path) -> None:

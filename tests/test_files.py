@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import signal
@@ -171,6 +172,28 @@ def test_an_error_while_writing_passes_through_and_keeps_the_old(target: Path, e
     with pytest.raises(type(error)) as caught:
         write_half(target, error)
     assert caught.value is error
+    assert_unharmed(target)
+
+
+def test_an_interrupt_while_what_was_written_is_removed(target: Path, monkeypatch: pytest.MonkeyPatch):
+    """rmtree, interrupted as it closes a folder, closes it again; that fault must not hide the interrupt."""
+    close, left = os.close, [1]
+
+    def interrupted(number: int) -> None:
+        close(number)
+        if left:
+            left.pop()
+            raise KeyboardInterrupt
+
+    def write() -> None:
+        with replacing(target) as new:
+            fill(new, "folder", "half")
+            monkeypatch.setattr("os.close", interrupted)
+            raise ValueError
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert not left
     assert_unharmed(target)
 
 
