@@ -218,7 +218,7 @@ class Options(Family):
 def refine(published: Published, values: dict[str, Any]) -> dict[str, Any]:
     """Two directions; pairs as Python has them."""
     size, filters = values["hidden_size"], values["filters"]
-    pairs = tuple(tuple(one) for one in filters) if isinstance(filters, list) else ()
+    pairs = tuple(tuple(one) for one in filters[: LENGTH + 1]) if isinstance(filters, list) else ()  # more are refused
     return {"hidden_size": 2 * size if isinstance(size, int) else size, "filters": pairs}
 
 
