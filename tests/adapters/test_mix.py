@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from adapted import grafted, logits, sequences
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
 from graft import adapters
@@ -63,6 +63,8 @@ def test_what_is_saved_is_the_mix_and_the_head(tiny, tmp_path: Path, name: str):
     assert held.keys() == names
     again = load(folder, "float32")
     assert torch.equal(logits(again), logits(model))
+    assert adapters.library(again.backbone, again.family) == ""
+    assert adapters.look(folder).mixed
     for made in (model, again):
         learning = [name for name, one in made.backbone.named_parameters() if one.requires_grad]
         assert learning == ["mix.shares.weights", "mix.shares.gamma"]
@@ -107,8 +109,6 @@ def test_it_cannot_be_merged_nor_adapted(tiny):
     ],
 )
 def test_a_damaged_file(tiny, tmp_path: Path, change, message: str):
-    from safetensors.torch import save_file
-
     folder = mixed(tiny, "bert").save(tmp_path / "saved")
     held = load_file(folder / "learned.safetensors")
     change(held)

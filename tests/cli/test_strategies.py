@@ -34,6 +34,13 @@ def test_finetune_and_evaluate_agree_under_every_strategy(
     assert not steps.is_file() or len(steps.read_text().splitlines()) == 2 * 3
 
 
+def test_a_mix_is_shown_and_kept_apart_from_what_other_tools_open(graft: Run, base: Path, pets: Path):
+    graft("finetune", pets, "--model", base, "strategy=probe", "mix=true", "out=m")
+    assert graft("show", "m", "--json").json["adapter"] == "a mix of 4 layers"
+    assert "peft" not in Path("m/README.md").read_text()
+    graft("convert", "m", "whole").failed(2, "a mix of layers cannot be merged into its base")
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [
