@@ -49,6 +49,7 @@ class Model(Running):
         heads.check_shapes(self.folder, head.state_dict(), taken)
         head.load_state_dict(taken, strict=False)
         self.head = head.to(dtype=self.dtype, device=self.device).train(self.training)
+        self.head.fresh = True
         if self.backbone.decoder is not None and not decodes:
             without: dict[str, Any] = {"decoder_layers": 0}
             self.backbone.config, self.backbone.decoder = dataclasses.replace(self.backbone.config, **without), None

@@ -21,11 +21,13 @@ class Head(nn.Module):
         kind: its name in files and commands.
         per_token: whether its output has a row for each token; else it has one for each sequence.
         by_task: whether what it answers takes its task to say, which knows the text.
+        fresh: whether it began at random, put on by `Model.graft`; one that was loaded did not.
     """
 
     kind = ""
     per_token = False
     by_task = False
+    fresh = False
 
     def forward(self, hidden_TD: Tensor, batch: Packed) -> Tensor:
         """Hidden states of a packed batch -> the head's output."""

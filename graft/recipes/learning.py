@@ -24,7 +24,7 @@ from graft.train.example import Example, by_row
 from graft.train.loop import Step, train
 from graft.train.objectives import Objective
 from graft.train.optimizer import AdamW
-from graft.transfer import Contrasting, Solver, Strategy
+from graft.transfer import Contrasting, Solver, Strategy, quicker_head
 
 if TYPE_CHECKING:
     from graft.recipes.adapt import Adapted, Plan
@@ -110,7 +110,8 @@ def learn(
     dev_rows, dtype = dev if plan.patience is not None else [], choose_dtype(plan.dtype)
     schedule, seen = plan.schedule(len(examples)), 0
     best = _Best(task.primary, plan.patience)
-    groups = [*strategy.begin(model), *objective.groups(model)]
+    learning = quicker_head(model, strategy.begin(model), plan.rate, strategy.head_rate)
+    groups = [*learning, *objective.groups(model)]
     with computing(model, dtype) as masters, computing(objective, dtype) as beside:
         touched = _touched(model, examples) if objective.language is None else {}
         optimizer = AdamW(groups, {**masters, **beside}, touched)

@@ -31,6 +31,7 @@ class Group:
     decay: float = 0.0
 
 
+@dataclass(frozen=True, kw_only=True)
 class Strategy:
     """How a model is adapted: a frozen dataclass whose fields are its settings.
 
@@ -39,12 +40,21 @@ class Strategy:
         tokens: the token embedding learns, so that tokens may be added to it.
         learning_rate: highest rate where the user names none.
         unchanged_at_start: whether `begin` leaves what the model computes as it was.
+        head_rate: highest rate of a fresh head (`quicker_head`), where that of the rest is lower; 0: the same as the rest.
     """
 
     name: ClassVar[str] = ""
     tokens: ClassVar[bool] = False
     learning_rate: ClassVar[float] = 5e-5
     unchanged_at_start: ClassVar[bool] = True
+    head_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.head_rate < 10:
+            raise UsageError(
+                f"strategy {self.name}: head_rate is {self.head_rate:g}, expected 0 (a fresh head learns like the rest) "
+                "or a learning rate below 10"
+            )
 
     def begin(self, model: Model) -> list[Group]:
         """Say what learns. Everything else is frozen. New weights are put in here, in float32."""
@@ -95,6 +105,30 @@ def stages(model: Model) -> list[list[torch.nn.Parameter]]:
         found += blocks
     placed = {id(parameter) for stage in found for parameter in stage}
     return [*found, [parameter for parameter in model.parameters() if id(parameter) not in placed]]
+
+
+def quicker_head(model: Model, groups: Sequence[Group], rate: float, head_rate: float) -> list[Group]:
+    """The same groups, in which a head that began at random learns at a rate of its own, if that is higher.
+
+    Adam moves a weight by about the learning rate in a step, however large its gradient (Kingma & Ba 2015, section 2.1).
+    At the rates that pretrained weights bear, a few hundred steps take a fresh head hardly further than it began from
+    zero, and the task is left to the backbone (docs/decisions/0019-a-fresh-head-learns-faster.md). That rates may differ
+    by depth is Howard & Ruder (2018), section 3.2.
+
+    Args:
+        model: whose head it is; one that came with its files is not touched.
+        groups: what learns.
+        rate: the schedule's learning rate.
+        head_rate: that of a fresh head.
+    """
+    fresh = {id(parameter) for parameter in head_alone(model)} if model.head is not None and model.head.fresh else set()
+    factor = max(1.0, head_rate / rate)
+    found: list[Group] = []
+    for group in groups:
+        for own, times in ((False, 1.0), (True, factor)):
+            if chosen := [one for one in group.parameters if (id(one) in fresh) is own]:
+                found.append(dataclasses.replace(group, parameters=chosen, rate=group.rate * times))
+    return found
 
 
 @runtime_checkable

@@ -33,6 +33,7 @@ class Adapter(Strategy):
     norms: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 1 <= self.size <= 2**16:
             raise UsageError(f"strategy adapter: size is {self.size!r}, expected 1 to 65536")
 

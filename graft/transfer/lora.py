@@ -33,6 +33,7 @@ class Lora(Strategy):
     merge: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         bounds = {
             "rank": (1, 2**16, "1 to 65536"),
             "alpha": (1e-6, 1e6, "above 0"),

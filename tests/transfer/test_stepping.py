@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,7 +12,7 @@ from graft.batch import pack
 from graft.errors import UsageError
 from graft.grafted import Model
 from graft.loading import load
-from graft.transfer import make, stages
+from graft.transfer import Strategy, make, quicker_head, stages
 
 
 def model_of(tiny, name: str, head: str = "classify") -> Model:
@@ -96,12 +99,71 @@ def test_stages_hold_every_parameter_once(tiny):
         assert sorted(held) == sorted(id(one) for one in model.parameters())
 
 
+def rates(model: Model, strategy: Strategy, rate: float = 5e-5) -> dict[str, float]:
+    """The factor on each learning parameter's rate, as a run uses it."""
+    groups = quicker_head(model, strategy.begin(model), rate, strategy.head_rate)
+    found = {id(one): group.rate for group in groups for one in group.parameters}
+    assert len(found) == sum(len(group.parameters) for group in groups)  # no parameter twice
+    return {name: found[id(one)] for name, one in model.named_parameters() if id(one) in found}
+
+
+@pytest.mark.parametrize("strategy", ["full", "partial", "gradual", "lora", "bitfit", "adapter"])
+def test_a_fresh_head_learns_at_a_thousandth(tiny, strategy: str):
+    model, made = model_of(tiny, "bert"), make(strategy)
+    if strategy in ("lora", "adapter"):
+        model.base = replace(model.base, reference="org/base")
+    found = rates(model, made, made.learning_rate)
+    own = {name: rate for name, rate in found.items() if name.startswith("head.")}
+    assert set(own) == {"head.dense.weight", "head.dense.bias", "head.output.weight", "head.output.bias"}
+    assert [rate * made.learning_rate for rate in own.values()] == pytest.approx([1e-3] * 4)
+    assert max(rate for name, rate in found.items() if name not in own) == 1
+    if strategy != "gradual":  # whose lower groups join later
+        assert set(found) == learning(model)
+
+
+def test_the_heads_rate_can_be_set_and_keeps_decay_and_depth(tiny):
+    model = model_of(tiny, "gpt2")
+    strategy = make("gradual", {"head_rate": "6e-4", "layer_decay": 0.5, "decay": 0.1})
+    found = rates(model, strategy, 2e-4)
+    assert found["head.output.weight"] == pytest.approx(3)
+    assert found["backbone.blocks.1.attention.query.weight"] == 0.5
+    groups = quicker_head(model, strategy.begin(model), 2e-4, 6e-4)
+    assert {group.decay for group in groups for one in group.parameters if one is model.head.output.weight} == {0.1}
+
+
+def test_a_head_never_learns_slower_than_the_rest(tiny):
+    model = model_of(tiny, "bert")
+    assert set(rates(model, make("full"), 1e-2).values()) == {1}
+    assert set(rates(model, make("full", {"head_rate": 0})).values()) == {1}
+
+
+def test_a_head_that_came_with_its_files_keeps_the_rate(tiny, tmp_path: Path):
+    model = model_of(tiny, "bert")
+    assert set(rates(model, make("full")).values()) == {1, 20}
+    model.save(tmp_path / "saved")
+    again = load(tmp_path / "saved", "float32")
+    assert again.head is not None and again.head.kind == "classify"
+    assert set(rates(again, make("full")).values()) == {1}
+    bare = load(tiny("bert").folder, "float32")
+    bare.head = None
+    assert set(rates(bare, make("full")).values()) == {1}
+
+
+def test_a_tied_output_matrix_is_not_the_heads_alone(tiny):
+    model = load(tiny("gpt2").folder, "float32")
+    model.graft("next")
+    assert set(rates(model, make("full")).values()) == {1}
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
         ("partial", {"blocks": 4}, "blocks is 4, this model has 3; choose 1 to 3, or use strategy full"),
         ("partial", {"blocks": 0}, "blocks is 0"),
         ("gradual", {"blocks": 0}, "blocks is 0, expected at least 1"),
+        ("full", {"head_rate": -1e-3}, "full: head_rate is -0.001, expected 0 "),
+        ("lora", {"head_rate": 10}, "lora: head_rate is 10, expected 0 .a fresh head learns like the rest. or a learning"),
+        ("partial", {"head_rate": float("nan")}, "head_rate is nan, expected 0"),
         ("gradual", {"layer_decay": 1.5}, "layer_decay is 1.5, expected above 0 and at most 1"),
     ],
 )

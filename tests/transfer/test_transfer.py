@@ -23,7 +23,7 @@ def test_settings_take_the_type_of_their_default():
         ("full", {"decay": "much"}, r"strategy full: decay is 'much', expected a number, as in 0\.01"),
         ("full", {"decay": True}, r"decay is True, expected a number"),
         ("full", {"decay": None}, r"decay is None, expected a number"),
-        ("bitfit", {"rank": 8}, r"strategy bitfit has no setting 'rank': bitfit has none"),
+        ("bitfit", {"rank": 8}, r"strategy bitfit has no setting 'rank': Valid: 'head_rate'"),
     ],
 )
 def test_what_cannot_be_is_refused(name: str, settings: dict[str, object], message: str):
