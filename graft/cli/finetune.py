@@ -41,7 +41,10 @@ Epochs = Annotated[
     int | None, Option(metavar="N", help="Times through the data; default: 3, or more where they are few.")
 ]
 BatchSize = Annotated[int | None, Option(metavar="N", help="Rows to a step; default: 32.")]
-Rate = Annotated[float | None, Option(metavar="X", help="Highest learning rate; default: the strategy's.")]
+Rate = Annotated[
+    float | None,
+    Option(metavar="X", help="Highest learning rate; default: the strategy's. A fresh head's is head_rate if higher."),
+]
 Warmup = Annotated[float | None, Option(metavar="X", help="Share of the steps spent rising to it; default: 0.06.")]
 Seed = Annotated[int | None, Option(metavar="N", help="Of everything random; default: 0.")]
 Weights = Annotated[str | None, Option(metavar="balanced", help="Weigh labels inversely to how often they occur.")]

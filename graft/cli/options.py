@@ -81,18 +81,30 @@ class Verb(TyperCommand):
 
 def strategies() -> list[tuple[str, str]]:
     """Each strategy with its first line and its settings, read from its file: importing it would take seconds."""
+    folder = Path(__file__).parent.parent / "transfer"
+    shared = {node.name: _fields(node) for node in _classes(folder / "__init__.py")}
     found = []
-    for file in sorted((Path(__file__).parent.parent / "transfer").glob("[!_]*.py")):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        first = (ast.get_docstring(tree) or "").partition("\n")[0]
-        fields = [part for node in tree.body if isinstance(node, ast.ClassDef) for part in node.body]
-        set_here = [
-            f"{ast.unparse(field.target)}={ast.unparse(field.value)}"
-            for field in fields
-            if isinstance(field, ast.AnnAssign) and field.value and "ClassVar" not in ast.unparse(field.annotation)
+    for file in sorted(folder.glob("[!_]*.py")):
+        first = (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+        own = [field for node in _classes(file) for field in _fields(node)]
+        inherited = [
+            field for node in _classes(file) for base in node.bases for field in shared.get(ast.unparse(base), ())
         ]
-        found.append((file.stem, f"{first} {' '.join(set_here)}".strip()))
+        found.append((file.stem, f"{first} {' '.join([*own, *inherited])}".strip()))
     return found
+
+
+def _classes(file: Path) -> list[ast.ClassDef]:
+    return [node for node in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
+
+
+def _fields(node: ast.ClassDef) -> list[str]:
+    """The settings a class has of its own, with their defaults."""
+    return [
+        f"{ast.unparse(field.target)}={ast.unparse(field.value)}"
+        for field in node.body
+        if isinstance(field, ast.AnnAssign) and field.value and "ClassVar" not in ast.unparse(field.annotation)
+    ]
 
 
 def as_options(params: Sequence[Any], words: Iterable[str], settings: Collection[str] | None = None) -> Iterator[str]:

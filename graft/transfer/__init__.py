@@ -40,7 +40,7 @@ class Strategy:
         tokens: the token embedding learns, so that tokens may be added to it.
         learning_rate: highest rate where the user names none.
         unchanged_at_start: whether `begin` leaves what the model computes as it was.
-        head_rate: highest rate of a fresh head (`quicker_head`), where that of the rest is lower; 0: the same as the rest.
+        head_rate: highest rate of a fresh head (`quicker_head`), where the rest's is lower; 0: the same as the rest's.
     """
 
     name: ClassVar[str] = ""
@@ -52,8 +52,8 @@ class Strategy:
     def __post_init__(self) -> None:
         if not 0 <= self.head_rate < 10:
             raise UsageError(
-                f"strategy {self.name}: head_rate is {self.head_rate:g}, expected 0 (a fresh head learns like the rest) "
-                "or a learning rate below 10"
+                f"strategy {self.name}: head_rate is {self.head_rate:g}, expected 0 (a fresh head learns like the "
+                "rest) or a learning rate below 10"
             )
 
     def begin(self, model: Model) -> list[Group]:
@@ -110,10 +110,10 @@ def stages(model: Model) -> list[list[torch.nn.Parameter]]:
 def quicker_head(model: Model, groups: Sequence[Group], rate: float, head_rate: float) -> list[Group]:
     """The same groups, in which a head that began at random learns at a rate of its own, if that is higher.
 
-    Adam moves a weight by about the learning rate in a step, however large its gradient (Kingma & Ba 2015, section 2.1).
-    At the rates that pretrained weights bear, a few hundred steps take a fresh head hardly further than it began from
-    zero, and the task is left to the backbone (docs/decisions/0019-a-fresh-head-learns-faster.md). That rates may differ
-    by depth is Howard & Ruder (2018), section 3.2.
+    Adam moves a weight by about the learning rate in a step, however large its gradient (Kingma & Ba 2015, section
+    2.1). At the rates that pretrained weights bear, a few hundred steps take a fresh head hardly further than it began
+    from zero, and the task is left to the backbone (docs/decisions/0019-a-fresh-head-learns-faster.md). That rates may
+    differ by depth is Howard & Ruder (2018), section 3.2.
 
     Args:
         model: whose head it is; one that came with its files is not touched.

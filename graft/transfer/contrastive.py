@@ -16,12 +16,12 @@ from torch import Tensor
 from graft.errors import UsageError
 from graft.grafted import Model
 from graft.heads import Classify
-from graft.transfer import Group, Strategy, decaying, let_learn
+from graft.transfer import Group, decaying, let_learn
 from graft.transfer.probe import Probe, check
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contrastive(Strategy):
+class Contrastive:
     """The backbone learns from pairs of rows, then the head is solved for on its features.
 
     Attributes:

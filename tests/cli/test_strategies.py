@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from graft import transfer
 
@@ -41,6 +44,23 @@ def test_a_mix_is_shown_and_kept_apart_from_what_other_tools_open(graft: Run, ba
     graft("convert", "m", "whole").failed(2, "a mix of layers cannot be merged into its base")
 
 
+def test_the_help_names_the_rate_of_a_fresh_head_where_it_can_be_set(graft: Run):
+    listed = graft("finetune", "--help").out.split("Strategies, and their settings")[1]
+    parts = {part.split()[0]: part for part in re.split(r"\n  (?=\w)", listed)[1:]}
+    assert {name for name, part in parts.items() if "head_rate=0.001" in part} == {
+        "adapter", "bitfit", "full", "gradual", "lora", "partial"
+    }  # fmt: skip
+
+
+def test_a_fresh_head_learns_faster_unless_told_otherwise(graft: Run, base: Path, pets: Path):
+    common = ("finetune", pets, "--model", base, "strategy=full", "epochs=2", "--dtype", "float32", "--json")
+    for out, more in (("fast", ()), ("same", ("head_rate=5e-5",)), ("zero", ("head_rate=0",))):
+        assert graft(*common, *more, "--out", out).code == 0
+    heads = {out: load_file(f"{out}/model.safetensors")["classifier.weight"] for out in ("fast", "same", "zero")}
+    assert torch.equal(heads["same"], heads["zero"])
+    assert (heads["fast"] - heads["same"]).abs().max() > 5 * 5e-5
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [
@@ -52,6 +72,9 @@ def test_a_mix_is_shown_and_kept_apart_from_what_other_tools_open(graft: Run, ba
         (("strategy=probe", "layer=1", "mix=true"), "mix reads all layers, layer=1 one of them"),
         (("strategy=contrastive", "patience=1"), "leave patience out"),
         (("strategy=contrastive", "temperature=0"), "temperature is 0, expected above 0"),
+        (("strategy=contrastive", "head_rate=0"), "unknown option 'head_rate' of strategy contrastive"),
+        (("strategy=full", "head_rate=fast"), "head_rate is 'fast', expected a number"),
+        (("strategy=full", "head_rate=20"), "head_rate is 20, expected 0"),
         (("strategy=bitfit", "learning_rate=20"), "learning_rate is 20"),
     ],
 )

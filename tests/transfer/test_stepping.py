@@ -142,7 +142,8 @@ def test_a_head_that_came_with_its_files_keeps_the_rate(tiny, tmp_path: Path):
     assert set(rates(model, make("full")).values()) == {1, 20}
     model.save(tmp_path / "saved")
     again = load(tmp_path / "saved", "float32")
-    assert again.head is not None and again.head.kind == "classify"
+    assert again.head is not None
+    assert again.head.kind == "classify"
     assert set(rates(again, make("full")).values()) == {1}
     bare = load(tiny("bert").folder, "float32")
     bare.head = None
@@ -162,7 +163,11 @@ def test_a_tied_output_matrix_is_not_the_heads_alone(tiny):
         ("partial", {"blocks": 0}, "blocks is 0"),
         ("gradual", {"blocks": 0}, "blocks is 0, expected at least 1"),
         ("full", {"head_rate": -1e-3}, "full: head_rate is -0.001, expected 0 "),
-        ("lora", {"head_rate": 10}, "lora: head_rate is 10, expected 0 .a fresh head learns like the rest. or a learning"),
+        (
+            "lora",
+            {"head_rate": 10},
+            "lora: head_rate is 10, expected 0 .a fresh head learns like the rest. or a learning",
+        ),
         ("partial", {"head_rate": float("nan")}, "head_rate is nan, expected 0"),
         ("gradual", {"layer_decay": 1.5}, "layer_decay is 1.5, expected above 0 and at most 1"),
     ],
