@@ -86,11 +86,11 @@ def strategies() -> list[tuple[str, str]]:
     found = []
     for file in sorted(folder.glob("[!_]*.py")):
         first = (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]
-        own = [field for node in _classes(file) for field in _fields(node)]
-        inherited = [
-            field for node in _classes(file) for base in node.bases for field in shared.get(ast.unparse(base), ())
-        ]
-        found.append((file.stem, f"{first} {' '.join([*own, *inherited])}".strip()))
+        fields: dict[str, str] = {}
+        for node in _classes(file):
+            fields |= {name: value for base in node.bases for name, value in shared.get(ast.unparse(base), {}).items()}
+            fields |= _fields(node)
+        found.append((file.stem, " ".join([first, *(f"{name}={value}" for name, value in fields.items())])))
     return found
 
 
@@ -98,13 +98,13 @@ def _classes(file: Path) -> list[ast.ClassDef]:
     return [node for node in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
 
 
-def _fields(node: ast.ClassDef) -> list[str]:
+def _fields(node: ast.ClassDef) -> dict[str, str]:
     """The settings a class has of its own, with their defaults."""
-    return [
-        f"{ast.unparse(field.target)}={ast.unparse(field.value)}"
+    return {
+        ast.unparse(field.target): ast.unparse(field.value)
         for field in node.body
         if isinstance(field, ast.AnnAssign) and field.value and "ClassVar" not in ast.unparse(field.annotation)
-    ]
+    }
 
 
 def as_options(params: Sequence[Any], words: Iterable[str], settings: Collection[str] | None = None) -> Iterator[str]:

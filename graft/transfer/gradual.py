@@ -21,6 +21,7 @@ class Gradual(Strategy):
         blocks: how many join at the beginning of each epoch, the first one included.
         layer_decay: factor on the learning rate from each block to the one below.
         decay: weight decay of matrices.
+        head_rate: 0 here, the rate of the top block: a faster head was measured to do harm (docs/transfer.md).
     """
 
     name: ClassVar[str] = "gradual"
@@ -28,6 +29,7 @@ class Gradual(Strategy):
     blocks: int = 1
     layer_decay: float = 0.9
     decay: float = 0.01
+    head_rate: float = 0.0
 
     def begin(self, model: Model) -> list[Group]:
         """One pair of groups for each depth.

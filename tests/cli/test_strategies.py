@@ -48,8 +48,9 @@ def test_the_help_names_the_rate_of_a_fresh_head_where_it_can_be_set(graft: Run)
     listed = graft("finetune", "--help").out.split("Strategies, and their settings")[1]
     parts = {part.split()[0]: part for part in re.split(r"\n  (?=\w)", listed)[1:]}
     assert {name for name, part in parts.items() if "head_rate=0.001" in part} == {
-        "adapter", "bitfit", "full", "gradual", "lora", "partial"
+        "adapter", "bitfit", "full", "lora", "partial"
     }  # fmt: skip
+    assert re.findall(r"head_rate=\S+", parts["gradual"]) == ["head_rate=0.0"]
 
 
 def test_a_fresh_head_learns_faster_unless_told_otherwise(graft: Run, base: Path, pets: Path):
