@@ -88,8 +88,9 @@ def strategies() -> list[tuple[str, str]]:
         first = (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]
         fields: dict[str, str] = {}
         for node in _classes(file):
-            fields |= {name: value for base in node.bases for name, value in shared.get(ast.unparse(base), {}).items()}
+            inherited = [one for base in node.bases for one in shared.get(ast.unparse(base), {}).items()]
             fields |= _fields(node)
+            fields |= {name: value for name, value in inherited if name not in fields}
         found.append((file.stem, " ".join([first, *(f"{name}={value}" for name, value in fields.items())])))
     return found
 

@@ -215,7 +215,7 @@ def make(name: str, settings: Mapping[str, Any] | None = None) -> Strategy | Sol
         UsageError: there is no such strategy, it has no such setting, or the value is not one.
 
     >>> make("full", {"decay": "0.1"})
-    Full(decay=0.1)
+    Full(head_rate=0.001, decay=0.1)
     """
     strategy = find(name)
     known = {field.name: field for field in dataclasses.fields(strategy)}  # type: ignore[arg-type]
