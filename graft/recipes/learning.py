@@ -111,6 +111,10 @@ def learn(
     schedule, seen = plan.schedule(len(examples)), 0
     best = _Best(task.primary, plan.patience)
     learning = quicker_head(model, strategy.begin(model), plan.rate, strategy.head_rate)
+    if max(group.rate for group in learning) > 1:
+        watch.note(
+            f"the fresh head learns at {strategy.head_rate:g}, the rest at {plan.rate:g}; head_rate=0 for one rate"
+        )
     groups = [*learning, *objective.groups(model)]
     with computing(model, dtype) as masters, computing(objective, dtype) as beside:
         touched = _touched(model, examples) if objective.language is None else {}

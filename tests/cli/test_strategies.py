@@ -56,7 +56,9 @@ def test_the_help_names_the_rate_of_a_fresh_head_where_it_can_be_set(graft: Run)
 def test_a_fresh_head_learns_faster_unless_told_otherwise(graft: Run, base: Path, pets: Path):
     common = ("finetune", pets, "--model", base, "strategy=full", "epochs=2", "--dtype", "float32", "--json")
     for out, more in (("fast", ()), ("same", ("head_rate=5e-5",)), ("zero", ("head_rate=0",))):
-        assert graft(*common, *more, "--out", out).code == 0
+        done = graft(*common, *more, "--out", out)
+        assert done.code == 0
+        assert ("the fresh head learns at 0.001, the rest at 5e-05" in done.err) is (out == "fast")
     heads = {out: load_file(f"{out}/model.safetensors")["classifier.weight"] for out in ("fast", "same", "zero")}
     assert torch.equal(heads["same"], heads["zero"])
     assert (heads["fast"] - heads["same"]).abs().max() > 5 * 5e-5
